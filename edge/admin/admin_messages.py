@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edge.rules.acme.issuance_records import ExplainedIssuance
+
 
 class WorkerReply(msgspec.Struct, frozen=True):
     """The reply of one worker."""
@@ -80,6 +82,8 @@ class Explanation(msgspec.Struct, frozen=True):
     source: RouteSourceState
     similar: list[str] = []
     "Known hostnames that are like it, if there is no such hostname."
+    issuance: ExplainedIssuance | None = None
+    "The orders of its certificate; null = styx orders none (`tls.acme`)."
 
 
 class RunningVersion(msgspec.Struct, frozen=True):

@@ -337,11 +337,13 @@ class AdminServer:
         except ValueError as error:
             return web.Response(text=f"{error}.\n") if as_text else problem(422, f"{error}.")
         replies = await self._control_api.explain(host)
-        if replies.workers and all(bytes(reply.content) == b"null" for reply in replies.workers):
+        issuance = await self._control_api.issuance(host)
+        is_ordered = issuance is not None and issuance.state != "none"
+        if not is_ordered and replies.workers and all(bytes(reply.content) == b"null" for reply in replies.workers):
             nothing = await nothing_known(self._control_api, host)
             return web.Response(text=f"{nothing}\n") if as_text else problem(404, nothing)
         similar = await similar_names(self._control_api, host, replies)
-        explanation = Explanation(replies.workers, replies.silent, self._source(host), similar)
+        explanation = Explanation(replies.workers, replies.silent, self._source(host), similar, issuance)
         if as_text:
             return web.Response(text=render_explanation(explanation))
         return json_response(explanation)

@@ -7,6 +7,7 @@ stalled, dead, or about to end.
 from typing import Protocol
 
 from edge.admin.admin_messages import CommandResult, Configuration, LogLevels, OperatorDrain, WorkerReplies
+from edge.rules.acme.issuance_records import ExplainedIssuance
 
 
 class ControlApi(Protocol):
@@ -17,6 +18,9 @@ class ControlApi(Protocol):
 
     async def explain(self, host: str) -> WorkerReplies:
         """Get `ExplainedRoute` of each worker, or null if it knows nothing about the hostname."""
+
+    async def issuance(self, host: str) -> ExplainedIssuance | None:
+        """What is known of the orders of a hostname's certificate; None = styx orders none (`tls.acme`)."""
 
     async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         """Get `RoutePage` of each worker."""

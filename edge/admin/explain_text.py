@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState
+from edge.rules.acme.explain_issuance import REASONS
+from edge.rules.acme.issuance_records import ExplainedIssuance
 from edge.rules.explain_records import (
     ExplainedBackend,
     ExplainedCertificate,
@@ -73,6 +75,8 @@ def render_explanation(explanation: Explanation) -> str:
         explained = msgspec.json.decode(reply.content, type=ExplainedRoute | None)
         nothing = "it knows nothing about this hostname\n"
         parts.append(heading + (nothing if explained is None else render(explained, explanation.source)))
+    if explanation.issuance is not None:
+        parts.append(f"{issuance_line(explanation.issuance, time.time())}\n")
     if explanation.similar:
         parts.append(f"known hostnames like it: {', '.join(explanation.similar)}\n")
     if explanation.silent:
@@ -133,6 +137,29 @@ def _certificate(certificate: ExplainedCertificate) -> list[str]:
     if certificate.last_error is not None:
         lines.append(f"    the last question for it failed: {certificate.last_error}")
     return lines
+
+
+def issuance_line(issuance: ExplainedIssuance, wall: float) -> str:
+    """The orders of its certificate at `wall`, seconds since the epoch."""
+    at = issuance.next_at
+    due = "at once" if at is None or at <= wall else f"in {duration(at - wall)}"
+    why = REASONS.get(issuance.reason, issuance.reason) + (f" ({issuance.details})" if issuance.details else "")
+    failed = f", {issuance.failures} times in a row" if issuance.failures > 1 else ""
+    again = f"{why}{failed}; " + ("not tried again until it is wanted" if at is None else f"tried again {due}")
+    match issuance.state:
+        case "issued":
+            last = f"; last order: {again}" if issuance.reason else ""
+            return f"certificate ordered by styx: renewed {due}{last}"
+        case "ordering":
+            return "certificate ordered by styx: an order is under way"
+        case "wanted":
+            return f"certificate ordered by styx: {due}"
+        case "failed":
+            return f"order failed: {again}"
+        case "waiting" | "unknown_host":
+            return f"certificate not ordered yet: {again}"
+        case _:
+            return "certificate not ordered: no handshake has asked for it within a day"
 
 
 def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:

@@ -29,6 +29,7 @@ from edge.admin.metric_sources import (
     Statuses,
     WorkerNumber,
 )
+from edge.rules.acme.explain_issuance import ORDER_RESULTS
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.h2.h2_frames import GoAwayReason
 from edge.rules.outcomes import Cause
@@ -484,6 +485,23 @@ METRICS: Final[tuple[Metric, ...]] = (
         Published(tuple(map(_certificate_lookups, CERTIFICATE_LOOKUPS)), "result"),
     ),
     Metric(
+        _COUNTER,
+        "styx_acme_orders_total",
+        "Orders of certificates from the ACME authority (`tls.acme`) that ended, by result. `unknown_host` and "
+        "`route_unsure`: not ordered, because the source of routes does not know the hostname, or could not be "
+        "asked.",
+        Recorded("result", ORDER_RESULTS),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_acme_proofs_served_total",
+        "Proofs (http-01) that the ACME authority has fetched.",
+        _published(
+            "acme_proofs_served",
+            lambda worker: 0.0 if worker.context.challenges is None else worker.context.challenges.served,
+        ),
+    ),
+    Metric(
         _GAUGE,
         "styx_certificate_soonest_not_after_timestamp_seconds",
         "When the first of all known certificates of sites ends, seconds since the epoch; the year 9999 = there is "
@@ -543,7 +561,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "that it may not send.",
         Recorded(
             "reason",
-            ("crashed", "stalled", "bad_message", "admin_crashed", "admin_stalled", "admin_bad_message"),
+            tuple(
+                f"{process}{reason}"
+                for process in ("", "admin_", "issuer_")
+                for reason in ("crashed", "stalled", "bad_message")
+            ),
         ),
     ),
     Metric(

@@ -22,6 +22,7 @@ from edge.rules.exchange_observers import ExchangeCounters, OutcomeLog
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.slot_shares import SlotLimits
 from edge.rules.settings import Settings
+from edge.rules.tls.challenge_responses import ChallengeResponses
 from edge.rules.traffic.listener_counts import ListenerCounts
 from edge.rules.traffic.top_sites import TopSites
 
@@ -94,6 +95,7 @@ class WorkerContext:
     __slots__ = (
         "balancer",
         "buffers",
+        "challenges",
         "clock",
         "connection_limiter",
         "counts",
@@ -168,6 +170,7 @@ class WorkerContext:
         self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
         self.pages, self.edge_line = pages, edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
+        self.challenges = ChallengeResponses() if settings.tls.acme.is_on else None  # proofs for an ACME authority
         self.tracer: RequestTracer | None = None  # set when requests are traced, by `TracedExchange`
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.h2 = H2Services(edge_line)

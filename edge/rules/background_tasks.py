@@ -33,6 +33,8 @@ class BackgroundTask(StrEnum):
     PAGES_WATCHER = "pages_watcher"
     CERTIFICATE_READER = "certificate_reader"
     "Reads the directory of certificates again in a worker."
+    ISSUER = "issuer"
+    "Orders certificates from an ACME authority."
     STATUS_SAMPLER = "status_sampler"
     "Reads the numbers for the status page."
     USAGE = "usage"

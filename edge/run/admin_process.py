@@ -23,10 +23,13 @@ from edge.admin.metrics_collector import new_registry
 from edge.admin.scoreboard import Row, Scoreboard
 from edge.admin.status_page.edge_status import SAMPLE_PERIOD, EdgeStatus
 from edge.admin.status_page.status_page import StatusPage
+from edge.net.acme.issuance_files import IssuanceFiles
 from edge.net.background import Background
 from edge.net.redis.redis_changes import RedisChanges
 from edge.net.routing.change_stream import ChangeStream
 from edge.net.secret_files import SecretFileError, read_secret
+from edge.rules.acme.explain_issuance import explain_issuance
+from edge.rules.acme.issuance_records import ExplainedIssuance
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.environment_status_records import RecentEvent
 from edge.rules.settings import Settings
@@ -120,6 +123,7 @@ class AdminProcess:
         self._bus = RedisChanges(self._control_server.changed, Random().random, background)
         self._control_server.publish = self._bus.publish
         self._control_server.read_configuration = lambda: running_configuration(self._settings, self._configuration)
+        self._control_server.explain_issuance = self._issuance
         self._sources = PushedSources(sets, self._control_server.routes_pushed.publish, background)
         self._pages = PagesReader(self._control_server.use_pages, background=background)
         self._server: AdminServer
@@ -203,6 +207,14 @@ class AdminProcess:
             workers=lambda: self._control_server.workers,
             events=lambda: [*self.recent_events.events, *self._events_of_master],
         )
+
+    def _issuance(self, hostname: str) -> ExplainedIssuance | None:
+        """What the issuer has written about the orders of a hostname. Blocking."""
+        acme, directory = self._settings.tls.acme, self._settings.tls.directory
+        if acme.directory_url is None or directory is None:
+            return None
+        files = IssuanceFiles(directory)
+        return explain_issuance(files.record(hostname), files.gate(), time.time(), acme.directory_url)
 
     def _source_state(self, hostname: str) -> RouteSourceState:
         """The state of the source of routes, as far as it concerns this hostname."""

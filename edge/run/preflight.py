@@ -15,6 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from edge.net.accept.listener import PRIVILEGED, open_listener
+from edge.net.acme.authority import is_usable_hmac_key
+from edge.net.acme.issuance_files import FOLDER
 from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.net.tls.client_verification import read_authorities
@@ -89,6 +91,8 @@ def findings_of(
         yield Finding("redis.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     if settings.traces.endpoint is not None and find_spec("opentelemetry") is None:
         yield Finding("traces.endpoint", "opentelemetry is not installed: pip install 'styx-edge[traces]'")
+    if settings.tls.acme.is_on and (find_spec("acme") is None or find_spec("publicsuffixlist") is None):
+        yield Finding("tls.acme.directory_url", "acme is not installed: pip install 'styx-edge[acme]'")
     directory = settings.routes.directory or state_directory(environ)
     if directory:
         yield from _of_directory(Path(directory).absolute(), settings.user)
@@ -123,6 +127,8 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
             read_ticket_secrets(tickets)
     except SecretFileError as error:
         yield Finding("tls.tickets.file", str(error))
+    if settings.tls.acme.is_on:
+        yield from _of_acme(settings)
     for n, listener in enumerate(settings.listeners):
         try:
             if listener.client_ca is not None:
@@ -130,6 +136,26 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
         except SecretFileError as error:
             yield Finding(f"listeners.{n}.client_ca", str(error))
     yield from _findings("access_log.path", _log_fault(settings.access_log))
+
+
+def _of_acme(settings: Settings) -> Iterator[Finding]:
+    """Findings about the files of the issuer."""
+    acme, directory = settings.tls.acme, Path(settings.tls.directory or "")
+    try:
+        _try_to_make_entries(directory / FOLDER if (directory / FOLDER).exists() else directory)
+        _try_to_make_entries(directory)
+    except OSError as error:
+        yield Finding("tls.certificates", f"certificates cannot be written there: {error.strerror}: {directory}")
+    try:
+        if acme.ca_file is not None:
+            read_authorities(acme.ca_file, is_required=False)
+    except SecretFileError as error:
+        yield Finding("tls.acme.ca_file", str(error))
+    try:
+        if acme.eab_key_file is not None and not is_usable_hmac_key(read_secret(acme.eab_key_file)):
+            yield Finding("tls.acme.eab_key_file", f"{acme.eab_key_file} is no key in base64url")
+    except SecretFileError as error:
+        yield Finding("tls.acme.eab_key_file", str(error))
 
 
 def _of_routes(settings: Settings) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
 from edge.net.certificates.certificate_finder import CertificateFinder
 from edge.net.certificates.certificate_resolver import CertificateResolver
+from edge.net.certificates.certificate_wishes import CertificateWishes
 from edge.net.certificates.core_api_certificates import CoreApiCertificates
 from edge.net.routing.core_api_session import checked_context, files_of
 from edge.net.tls.bio_pair import BioPair
@@ -52,7 +53,7 @@ def backend_tls(loop: asyncio.AbstractEventLoop, settings: Settings) -> BackendT
 class WorkerTls:
     """The TLS of one worker: what its connections share, and where certificates come from."""
 
-    __slots__ = ("_files", "_reading", "_resolver", "_source", "_tickets", "service")
+    __slots__ = ("_files", "_reading", "_resolver", "_source", "_tickets", "service", "wishes")
 
     def __init__(
         self,
@@ -65,6 +66,8 @@ class WorkerTls:
         settings = context.settings
         self._tickets = settings.tls.tickets.file
         "The file of ticket secrets; None = keys are those of this edge alone."
+        self.wishes: CertificateWishes | None = None
+        "None = styx obtains no certificates by itself (`tls.acme`)."
         self._files: CertificateFiles | None = None
         self._reading: asyncio.Task[None] | None = None
         self._resolver: CertificateResolver | None = None
@@ -101,6 +104,9 @@ class WorkerTls:
         if settings.tls.directory is not None:
             self._files = CertificateFiles(CertificateDirectory(settings.tls.directory))
             context.resolver.invalidator.certificates = self._files
+            if settings.tls.acme.is_on:
+                self.wishes = CertificateWishes(context.resolver.resolve, context.clock)
+                self._files.wanted = self.wishes.add
             return self._files
         self._source = CoreApiCertificates(settings.core_api)
         self._resolver = CertificateResolver(

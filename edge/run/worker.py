@@ -18,6 +18,7 @@ from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import Row, Scoreboard
 from edge.net.accept.listener import Listener
 from edge.net.background import Background, Timer
+from edge.net.certificates.certificate_wishes import CertificateWishes
 from edge.net.deadline_sweep import sweep_period
 from edge.net.drain_cutoff import cut_off
 from edge.net.h1.h1_connection import H1Connection
@@ -112,6 +113,11 @@ class Worker:
                 lambda result: self.request_counters.record_handshake(result.seconds),
             )
             self.context.tls = self._tls.service
+
+    @property
+    def certificate_wishes(self) -> CertificateWishes | None:
+        """The names for which it has found no certificate; None = styx obtains none by itself."""
+        return None if self._tls is None else self._tls.wishes
 
     @property
     def ports(self) -> list[int]:

@@ -171,6 +171,7 @@ class TwoWorkers:
         self.tops = 0
         "How often the busiest sites were asked for."
         self.full = False
+        self.issuances = {}
         "Whether there are as many drains as there may be."
         self.more = ""
         "Text that makes each snapshot longer."
@@ -205,6 +206,9 @@ class TwoWorkers:
     async def invalidate(self, kind, name):
         self.invalidated.append((kind, name))
         return self._replies(3)
+
+    async def issuance(self, host):
+        return self.issuances.get(host)
 
     async def search_name(self, kind, name):
         known = {

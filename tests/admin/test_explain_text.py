@@ -2,7 +2,8 @@ import msgspec
 import pytest
 
 from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState, WorkerReply
-from edge.admin.explain_text import CORE_API, duration, render, render_drains, render_explanation
+from edge.admin.explain_text import CORE_API, duration, issuance_line, render, render_drains, render_explanation
+from edge.rules.acme.issuance_records import ExplainedIssuance
 from edge.rules.explain_records import ExplainedDrain, ExplainedRejection, FailedAttempts, FailedLookup
 
 GOLDEN = """\
@@ -251,3 +252,34 @@ def test_routes_from_a_file_name_the_file_as_their_source(explained):
     empty = render(msgspec.structs.replace(of_file, backends=[]), file)
     waits = render(without_route(explained, looking_up=True), file)
     assert "core API" not in known + unknown + empty + waits
+
+
+@pytest.mark.parametrize(
+    ("issuance", "line"),
+    [
+        (("issued", "", "", 0, 150.0, 150.0), "certificate ordered by styx: renewed in 50 s"),
+        (
+            ("issued", "proof_failed", "503", 1, 150.0, 150.0),
+            "certificate ordered by styx: renewed in 50 s; last order: the authority did not get the proof (503); "
+            "tried again in 50 s",
+        ),
+        (("ordering", "", "", 0, 0.0, None), "certificate ordered by styx: an order is under way"),
+        (("wanted", "", "", 0, 0.0, None), "certificate ordered by styx: at once"),
+        (
+            ("failed", "rejected", "", 3, 400.0, None),
+            "order failed: the authority rejected the order, 3 times in a row; tried again in 5 min",
+        ),
+        (
+            ("waiting", "orders_per_hour", "", 0, 160.0, None),
+            "certificate not ordered yet: tls.acme.orders_per_hour is reached; tried again in 1 min",
+        ),
+        (
+            ("unknown_host", "unknown_host", "", 0, None, None),
+            "certificate not ordered yet: the source of routes does not know this hostname; not tried again until "
+            "it is wanted",
+        ),
+        (("none", "", "", 0, None, None), "certificate not ordered: no handshake has asked for it within a day"),
+    ],
+)
+def test_the_orders_of_a_certificate(issuance, line):
+    assert issuance_line(ExplainedIssuance(*issuance), 100.0) == line

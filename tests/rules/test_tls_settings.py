@@ -124,3 +124,38 @@ limits: {handshakes: 10, handshakes_per_client: 0.5}
     assert (settings.timeouts.handshake, settings.limits.handshakes) == (5.0, 10)
     with pytest.raises(SettingsError, match=r"tls.tickets.rotat: unknown setting; did you mean rotate"):
         parse(text.replace("rotate: 1h", "rotat: 1h"), name="styx.yaml", environ={})
+
+
+ACME = {"directory_url": "https://ca.test/dir", "accept_terms": True}
+PLAIN, TLS = {"address": "127.0.0.1:80"}, {"address": "127.0.0.1:443", "tls": True}
+
+
+def acme_settings(*listeners: dict[str, Any], certificates: str = "file:/c", **acme: Any) -> Settings:
+    tls = {"certificates": certificates, "acme": {**ACME, **acme}}
+    core_api = {"url": "http://127.0.0.1:9900"}
+    return Settings.model_validate({"listeners": listeners, "core_api": core_api, "tls": tls})
+
+
+def test_acme_is_off_unless_an_authority_is_named() -> None:
+    assert not settings_of({}).tls.acme.is_on
+    assert acme_settings(PLAIN, TLS).tls.acme.is_on
+    assert acme_settings(PLAIN, TLS, contact=("ops@example.org",), eab_key_id="1", eab_key_file="/k").tls.acme.is_on
+
+
+@pytest.mark.parametrize(
+    ("listeners", "changed", "words"),
+    [
+        ((PLAIN, TLS), {"accept_terms": False}, "accept_terms must be true"),
+        ((PLAIN, TLS), {"certificates": "core_api"}, "certificates must be file:/DIRECTORY"),
+        ((PLAIN,), {}, "no listener has tls: true"),
+        ((TLS,), {}, "port 80, without TLS"),
+        ((PLAIN, TLS), {"directory_url": "http://ca.test/dir"}, "must be null or an https address"),
+        ((PLAIN, TLS), {"contact": ("mailto:ops@example.org",)}, "must be an email address"),
+        ((PLAIN, TLS), {"eab_key_id": "1"}, "needs eab_key_file as well"),
+        ((PLAIN, TLS), {"eab_key_file": "/k"}, "needs eab_key_id as well"),
+        ((PLAIN, TLS), {"orders_per_hour": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_what_acme_needs(listeners: tuple[dict[str, Any], ...], changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        acme_settings(*listeners, **changed)

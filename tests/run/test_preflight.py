@@ -394,3 +394,34 @@ def test_a_file_of_ticket_secrets_that_others_may_read(tmp_path):
     ]
     file.chmod(0o600)
     assert found(sections) == []
+
+
+def acme(directory: Path, **more: Any) -> dict[str, Any]:
+    """Settings with which certificates are ordered into this directory."""
+    ordered = {"directory_url": "https://ca.test/dir", "accept_terms": True, **more}
+    return {
+        "listeners": ({"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "tls": True}),
+        "tls": {"certificates": f"file:{directory}", "acme": ordered},
+    }
+
+
+def test_what_ordering_certificates_relies_on(tmp_path, monkeypatch):
+    key, junk = tmp_path / "key", tmp_path / "junk"
+    key.write_text("b10lLJs8\n")
+    junk.write_text("no key")
+    assert found(acme(tmp_path, eab_key_id="1", eab_key_file=str(key))) == []
+    assert found(acme(tmp_path, eab_key_id="1", eab_key_file=str(junk))) == [
+        f"tls.acme.eab_key_file: {junk} is no key in base64url"
+    ]
+    [missing] = found(acme(tmp_path, ca_file=str(tmp_path / "nothing")))
+    assert missing.startswith("tls.acme.ca_file: No such file")
+    [nowhere] = found(acme(tmp_path / "nowhere"))
+    assert nowhere.startswith("tls.certificates: certificates cannot be written there: No such file")
+    monkeypatch.setattr("edge.run.preflight.find_spec", lambda name: None)
+    assert found(acme(tmp_path)) == ["tls.acme.directory_url: acme is not installed: pip install 'styx-edge[acme]'"]
+
+
+@needs_root
+async def test_a_directory_of_certificates_that_the_user_may_not_write_to(public):
+    [line] = await found_by_nobody(acme(public))
+    assert line.startswith("tls.certificates: certificates cannot be written there: Permission denied")

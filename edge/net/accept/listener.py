@@ -26,7 +26,7 @@ from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.proxy_protocol import ProxiedClient
 from edge.rules.settings import ListenerSettings, TimeoutSettings
 from edge.rules.settings.values import Address
-from edge.rules.tls.request_gate import HttpsRedirect
+from edge.rules.tls.request_gate import AcmeProofs, HttpsRedirect, RequestGate
 
 PRIVILEGED = (
     " (low ports need root or CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl "
@@ -116,6 +116,14 @@ def _by_alpn(context: WorkerContext, connection: NewConnection) -> AcceptStep:
     return H2Connection(context, connection) if is_h2 else H1Connection(context, connection)
 
 
+def _gate(settings: ListenerSettings, context: WorkerContext) -> RequestGate | None:
+    """The gate of all connections of a listener; None = there is none, or it depends on their certificate."""
+    gate = HttpsRedirect(settings.redirect_to_https) if settings.redirect_to_https else None
+    if context.challenges is None or settings.tls:
+        return gate
+    return AcmeProofs(context.challenges, gate)
+
+
 class Listener:
     """Accepts client connections on one socket.
 
@@ -168,7 +176,7 @@ class Listener:
             ClientInfo,
             via=forwarding.via_name.encode("ascii"),
             scheme=b"https" if settings.tls else b"http",
-            gate=HttpsRedirect(settings.redirect_to_https) if settings.redirect_to_https else None,
+            gate=_gate(settings, context),
         )
         self.reconfigure(context.timeouts)
 

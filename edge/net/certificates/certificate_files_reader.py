@@ -65,6 +65,8 @@ class CertificateFiles:
         self.looks = 0
         self.results: Counter[str] = Counter()
         "Look-ups by result: fresh, or absent."
+        self.wanted: Callable[[str, str], None] = lambda hostname, client: None
+        "Called with a hostname without a certificate, and the address of who asked for it."
         self.soonest_not_after: float | None = None
         "The earliest notAfter, in seconds since the epoch; None = there are no certificates."
 
@@ -82,6 +84,8 @@ class CertificateFiles:
         found = self.find(hostname)
         if found is None:
             self.results["absent"] += 1
+            if client is not None:
+                self.wanted(hostname, client)
             raise NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
         return found
 

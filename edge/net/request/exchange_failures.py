@@ -70,6 +70,8 @@ class ExchangeFailures(ExchangeState):
         self._hold_body()
         if turned_away.location:
             self._send_local_reply(self._context.pages.redirect(turned_away.location, 308), turned_away.cause)
+        elif turned_away.body:
+            self._send_local_reply(self._context.pages.proof(turned_away.body), turned_away.cause)
         else:
             self._reply_locally(turned_away.cause)
         return True

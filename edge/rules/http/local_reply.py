@@ -134,6 +134,10 @@ class LocalReplies:
         """The reply for a hostname that the core API redirects to another URL, or (308) to https."""
         return LocalReply(status, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
 
+    def proof(self, body: bytes) -> LocalReply:
+        """The reply to an ACME authority that asks for a proof (RFC 8555, section 8.3)."""
+        return LocalReply(200, "", b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n", body)
+
     def _body(
         self, verdict: Verdict, texts: dict[str, str], accept: bytes, accept_language: bytes
     ) -> tuple[bytes, bytes]:

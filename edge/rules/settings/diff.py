@@ -40,6 +40,14 @@ def bound_to_admin_process(settings: Settings) -> tuple[object, ...]:
     return settings.admin, settings.user, settings.edge_name, settings.redis, of_routes, listeners
 
 
+def bound_to_issuer(settings: Settings) -> tuple[object, ...] | None:
+    """The settings of the process that orders certificates: when one of them changes, it is replaced. None = there
+    is none."""
+    if not settings.tls.acme.is_on:
+        return None
+    return settings.tls.acme, settings.tls.directory, settings.user
+
+
 def _changes(prefix: str, old: Section, new: Section) -> Iterator[SettingChange]:
     for name, field in type(old).model_fields.items():
         before, after, path = getattr(old, name), getattr(new, name), f"{prefix}{name}"

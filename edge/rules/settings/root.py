@@ -73,6 +73,8 @@ class Settings(Section):
         for name in ("queue_timeout", "boot"):
             if self.retries.exceeds(name, self.timeouts, "deadline"):
                 yield f"retries.{name}", "must not be longer than timeouts.deadline, which holds all attempts"
+        if self.tls.acme.is_on:
+            yield from self._contradictions_of_acme()
         if any(listener.tls for listener in self.listeners) and self.tls.directory is None:
             if self.core_api.is_pushed:
                 yield "tls.certificates", "must be file:/DIRECTORY, because core_api.url is a file of routes"
@@ -91,3 +93,13 @@ class Settings(Section):
             trusted = self.forwarding.trusted if listener.trusted is None else listener.trusted
             if listener.proxy_protocol and not trusted and not listener.address.path:
                 yield f"listeners.{n}.proxy_protocol", "nobody may connect: name the proxies' networks in trusted"
+
+    def _contradictions_of_acme(self) -> Iterator[tuple[str, str]]:
+        if not any(listener.tls for listener in self.listeners):
+            yield "tls.acme.directory_url", "no listener has tls: true, so no certificate would ever be used"
+        if all(listener.tls for listener in self.listeners):
+            yield (
+                "tls.acme.directory_url",
+                "the authority asks for its proof on port 80, without TLS: for which it needs a listener, such as "
+                '{address: ":80", redirect_to_https: true}',
+            )

@@ -8,10 +8,12 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edge.rules.certificates.certificate_names import hostname_in
 from edge.rules.settings.section import DAY, GIB, HOUR, MIB, Cold, Section
-from edge.rules.settings.values import Count, Duration, FilePath, Size, Text, described, wrong
+from edge.rules.settings.values import Count, Duration, FilePath, Flag, Size, Text, described, wrong
 
 FROM_CORE_API: Final = "core_api"
 HTTPS_PORT: Final = 443
+_DIRECTORY: Final = re.compile(r"https://[^\s/?#@]+(/[^\s?#]*)?")
+_CONTACT: Final = re.compile(r"[^\s@,:]+@[^\s@,:]+")
 
 
 def _source(value: object) -> str:
@@ -19,6 +21,21 @@ def _source(value: object) -> str:
     if text == FROM_CORE_API or (text.startswith("file:/") and "\0" not in text and not text.startswith("file://")):
         return str(text)
     raise wrong(f"must be core_api or a directory such as file:/etc/styx/certificates, not {described(value)}")
+
+
+def _directory_url(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and _DIRECTORY.fullmatch(value)):
+        return value
+    raise wrong(
+        f"must be null or an https address such as https://acme-v02.api.letsencrypt.org/directory, not "
+        f"{described(value)}"
+    )
+
+
+def _contact(value: object) -> str:
+    if isinstance(value, str) and _CONTACT.fullmatch(value):
+        return value
+    raise wrong(f"must be an email address such as ops@example.org, not {described(value)}")
 
 
 def _hostname(value: object) -> str | None:
@@ -49,6 +66,13 @@ RedirectPort = Annotated[
     WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
 ]
 
+DirectoryUrl = Annotated[
+    str | None,
+    BeforeValidator(_directory_url),
+    WithJsonSchema({"type": ["string", "null"], "pattern": "^https://"}),
+]
+Contact = Annotated[str, BeforeValidator(_contact), WithJsonSchema({"type": "string", "format": "email"})]
+
 
 class TicketSettings(Section):
     """Session tickets, with which clients resume their TLS sessions at any worker."""
@@ -57,6 +81,44 @@ class TicketSettings(Section):
     "How long one key makes new tickets; those of the key before it are still accepted for as long again."
     file: Cold[FilePath] = None
     "File (mode 0600) of secrets that several edges share, one a line; the first makes tickets. null = none."
+
+
+class AcmeSettings(Section):
+    """Certificates from an ACME authority such as Let's Encrypt, by http-01, into the directory of certificates.
+    Needs `pip install styx-edge[acme]`."""
+
+    directory_url: Cold[DirectoryUrl] = None
+    "The authority's directory; null = off. Let's Encrypt: https://acme-v02.api.letsencrypt.org/directory."
+    accept_terms: Cold[Flag] = False
+    "Whether you accept the authority's terms of service; nothing is ordered without it."
+    contact: Cold[tuple[Contact, ...]] = ()
+    "Email addresses for the account, which many authorities do not need."
+    ca_file: Cold[FilePath] = None
+    "File with the certificates believed for the authority's own server, as PEM; null = those of the system."
+    profile: Cold[Text] = ""
+    'Profile of certificates, one that the authority offers, such as shortlived; "" = its default.'
+    eab_key_id: Cold[Text] = ""
+    'Key id of an external account, for authorities that ask for one (EAB); "" = none.'
+    eab_key_file: Cold[FilePath] = None
+    "File with the HMAC key of the external account, base64url as the authority shows it."
+    orders_per_hour: Cold[Count] = Field(default=50, ge=1, le=10_000)
+    "Orders within an hour, first certificates and renewals together; further ones wait."
+    orders_per_domain: Cold[Count] = Field(default=40, ge=1, le=100_000)
+    "First certificates within seven days for the names below one registered domain, such as example.co.uk."
+    concurrency: Cold[Count] = Field(default=4, ge=1, le=64)
+    "Orders under way at once."
+
+    @property
+    def is_on(self) -> bool:
+        """Whether certificates are ordered."""
+        return self.directory_url is not None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.is_on and not self.accept_terms:
+            yield "accept_terms", "must be true: the authority issues certificates on its terms of service only"
+        if bool(self.eab_key_id) != (self.eab_key_file is not None):
+            one, other = ("eab_key_id", "eab_key_file") if self.eab_key_id else ("eab_key_file", "eab_key_id")
+            yield one, f"needs {other} as well"
 
 
 class TlsSettings(Section):
@@ -79,11 +141,16 @@ class TlsSettings(Section):
     concurrency: Cold[Count] = Field(default=64, ge=1, le=10_000)
     "Questions for certificates in flight at once in each worker; more wait."
     tickets: TicketSettings = TicketSettings()
+    acme: AcmeSettings = AcmeSettings()
 
     @property
     def directory(self) -> str | None:
         """The directory of certificates; None = they come from the core API."""
         return self.certificates.removeprefix("file:") if self.certificates != FROM_CORE_API else None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.acme.is_on and self.directory is None:
+            yield "certificates", "must be file:/DIRECTORY, where tls.acme keeps certificates, keys and its account"
 
 
 class IdentitySettings(Section):

@@ -1,10 +1,11 @@
 """Which requests a connection may not make, whatever their hostname's route is.
 
     Exchange.begin ─► gate ─► None: the route is looked up
-                       └─► a redirect, or 421
+                       └─► a redirect, 421, or the proof that an ACME authority asks for
 
 Most connections have no gate. Those of a listener with `redirect_to_https` have `HttpsRedirect`, those whose
-certificate was chosen by the name that their client sent (SNI) have `CoveredHosts`.
+certificate was chosen by the name that their client sent (SNI) have `CoveredHosts`. With `tls.acme`, those without
+TLS have `AcmeProofs` before it.
 """
 
 from collections.abc import Collection
@@ -12,8 +13,9 @@ from typing import Final, NamedTuple
 
 from edge.rules.certificates.certificate_names import is_covered
 from edge.rules.outcomes import Cause
+from edge.rules.tls.challenge_responses import PREFIX, ChallengeResponses
 
-ACME_CHALLENGE: Final = b"/.well-known/acme-challenge/"
+ACME_CHALLENGE: Final = PREFIX
 "Where an authority looks, without TLS, for the proof that it issues a certificate to the owner (RFC 8555, 8.3)."
 _HTTPS_PORT: Final = 443
 
@@ -23,7 +25,9 @@ class TurnedAway(NamedTuple):
 
     cause: Cause
     location: bytes = b""
-    "Of a redirect; empty = it is an error."
+    "Of a redirect; empty = it is none."
+    body: bytes = b""
+    "Of a proof for an ACME authority; empty = it is none."
 
 
 class RequestGate:
@@ -51,6 +55,26 @@ class HttpsRedirect(RequestGate):
             return None
         path = target if target[:1] == b"/" else b"/"  # OPTIONS *
         return TurnedAway(Cause.REDIRECTED, b"https://%b%b%b" % (host.encode("ascii"), self._port, path))
+
+
+class AcmeProofs(RequestGate):
+    """Answers an ACME authority that asks for the proof of an order under way, also when backends of the hostname
+    have something there. All other requests are for the gate behind it."""
+
+    __slots__ = ("_next", "_responses")
+
+    def __init__(self, responses: ChallengeResponses, behind: RequestGate | None) -> None:
+        self._responses = responses
+        self._next = behind
+
+    def check(self, host: str, target: bytes) -> TurnedAway | None:
+        """Decide on a request."""
+        if target.startswith(ACME_CHALLENGE):
+            body = self._responses.find(host, target)
+            if body is not None:
+                self._responses.served += 1
+                return TurnedAway(Cause.LOCAL_REPLY, body=body)
+        return None if self._next is None else self._next.check(host, target)
 
 
 _NOT_COVERED: Final = TurnedAway(Cause.HOST_NOT_COVERED)

@@ -18,6 +18,7 @@ import msgspec
 from edge import __version__
 from edge.admin.admin_messages import ProcessLogLevel
 from edge.net.background import Timer
+from edge.net.certificates.certificate_wishes import known_to_source
 from edge.net.limits.client_report import busiest_clients
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.explain import RouteFilter
@@ -32,6 +33,7 @@ from edge.run.control.control_messages import (
     AboutRoutes,
     AskClients,
     AskExplain,
+    AskHostname,
     AskLogLevel,
     AskName,
     AskRoutes,
@@ -39,6 +41,7 @@ from edge.run.control.control_messages import (
     AskStatus,
     AskTop,
     BadMessage,
+    CertificatesWanted,
     Changed,
     ControlReply,
     Drained,
@@ -50,6 +53,7 @@ from edge.run.control.control_messages import (
     PagesAre,
     RenewTokens,
     RoutesLearned,
+    ServeChallenges,
     SetLogLevel,
     ToWorker,
     Unpacker,
@@ -185,6 +189,9 @@ class ControlClient(asyncio.Protocol):
             self._send(RoutesLearned(learned))
         if self._has_room and (changes := resolver.discovered.take_all(self._worker.context.clock())):
             self._send(Changed(changes))
+        wishes = self._worker.certificate_wishes
+        if wishes is not None and self._has_room and (wanted := wishes.take()):
+            self._send(CertificatesWanted(wanted))
 
     def _schedule_health_events(self) -> None:
         """Send health events at the end of this turn of the loop, all in one message."""
@@ -280,6 +287,11 @@ class ControlClient(asyncio.Protocol):
             case SetLogLevel(_, level, seconds):
                 event_log.follow_order(level, seconds, time.monotonic())
                 return ProcessLogLevel(*event_log.level_now(time.monotonic()))
+            case ServeChallenges(_, challenges):
+                if worker.context.challenges is not None:
+                    worker.context.challenges.replace(challenges)
+            case AskHostname(_, host):
+                return await known_to_source(worker.context.resolver.resolve, host)
             case RenewTokens():
                 worker.context.resolver.renew_token()
                 worker.renew_identity()

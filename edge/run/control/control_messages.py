@@ -18,6 +18,7 @@ from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.environment_status_records import RecentEvent
 from edge.rules.pages.page_records import PageRecord
 from edge.rules.routing.change_records import Change
+from edge.rules.tls.challenge_responses import Challenge
 
 MOST: Final = 8 << 20
 "Maximum bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
@@ -180,6 +181,7 @@ class Hello(Message, frozen=True):
     secret: bytes
     slot: int
     pid: int
+    role: Literal["worker", "issuer"] = "worker"
 
 
 class Drained(Message, frozen=True):
@@ -274,6 +276,29 @@ class Changed(Message, frozen=True):
     changes: list[Change]
 
 
+class ServeChallenges(NumberedMessage, frozen=True):
+    """Serve these proofs to the ACME authority (`rules/tls/challenge_responses.py`). From the issuer to the admin
+    process, besides those that are served; from there to all workers, and no others. Who has done it replies."""
+
+    challenges: list[Challenge]
+    ended: list[str] = []
+    "From the issuer: hostnames whose proof is no longer needed."
+
+
+class AskHostname(NumberedMessage, frozen=True):
+    """Asks whether the source of routes knows this hostname: `known`, `unknown`, or `unsure` when it could not be
+    asked. From the issuer to the admin process, and from there to one worker."""
+
+    host: str
+
+
+class CertificatesWanted(Message, frozen=True):
+    """Hostnames that the source of routes knows, and for which a handshake found no certificate. From a worker to
+    the admin process, and from there to the issuer."""
+
+    hostnames: list[str]
+
+
 class RenewTokens(NumberedMessage, frozen=True):
     """Read the token of the core API again: its file has changed."""
 
@@ -335,9 +360,10 @@ ToChild = (
     | CommandFinished
 )
 WorkerToMaster = Ready | AcceptingStarted | Draining | Failed | SettingsApplied
+IssuerToMaster = Ready | SettingsApplied
 AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command | SetLogLevel
 "Commands come from the admin process only: workers handle untrusted input."
-FromChild = WorkerToMaster | AdminToMaster
+FromChild = WorkerToMaster | AdminToMaster | IssuerToMaster
 AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
 Question = (
@@ -353,9 +379,15 @@ Question = (
     | Invalidate
     | DrainOf
     | RenewTokens
+    | ServeChallenges
+    | AskHostname
 )
 ToWorker = RoutesLearned | HealthEventsSeen | Changed | PagesAre | Question | AboutRoutes
-FromWorker = Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver
+FromWorker = (
+    Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver | CertificatesWanted
+)
+FromIssuer = ServeChallenges | AskHostname | Changed
+ToIssuer = ControlReply | CertificatesWanted
 
 
 class BadMessage(Exception):

@@ -26,6 +26,7 @@ from edge.admin.admin_messages import (
     WorkerReplies,
     WorkerReply,
 )
+from edge.rules.acme.issuance_records import ExplainedIssuance
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.balancing.drains import Drains
 from edge.rules.routing.change_records import Change
@@ -45,9 +46,11 @@ from edge.run.control.control_messages import (
     AskSnapshot,
     AskStatus,
     AskTop,
+    CertificatesWanted,
     Changed,
     Command,
     DrainOf,
+    FromIssuer,
     FromReceiver,
     Hello,
     Invalidate,
@@ -57,6 +60,7 @@ from edge.run.control.control_messages import (
     RoutesLearned,
     SetLogLevel,
 )
+from edge.run.control.issuer_relay import IssuerRelay
 from edge.run.control.peer_credentials import Credentials
 from edge.run.control.worker_connection import WorkerConnection
 from edge.run.routes.recent_records import RecentRecords
@@ -105,10 +109,13 @@ class ControlServer:
         self.connections: set[WorkerConnection] = set()
         self.routes_pushed = RoutesPublisher(self.connections)
         self._pages: PagesAre | None = None
+        self._issuer = IssuerRelay(self._ask, self.changed)
         self.publish: Callable[[list[Change]], None] = lambda changes: None
         "Sends changes to the other edges."
         self.read_configuration: Callable[[], Configuration] = lambda: Configuration("", None, [])
         "Returns the settings in force."
+        self.explain_issuance: Callable[[str], ExplainedIssuance | None] = lambda host: None
+        "Reads what is known of the orders of a certificate."
         self._count_failure, self._count_refused = count_failure, count_refused
         self._hello_timeout = hello_timeout
         self._batches = ChangeBatches(self._send_changes)
@@ -129,6 +136,7 @@ class ControlServer:
         if self._listener is not None:
             self._listener.stop()
         self._batches.stop()
+        self._issuer.stop()
         for connection in (*self.connections, *self._arriving):
             connection.close()
 
@@ -155,7 +163,11 @@ class ControlServer:
     def joined(self, connection: WorkerConnection) -> None:
         """Send a new worker what the others know: recent routes, possible changes, and drains."""
         self._arriving.discard(connection)
+        if connection.hello is not None and connection.hello.role == "issuer":
+            self._issuer.joined(connection)
+            return
         self.connections.add(connection)
+        self._issuer.worker_joined(connection, next(self._numbers))
         self.routes_pushed.joined(connection)
         if self._pages is not None:
             self._send_pages(connection, self._pages)
@@ -174,10 +186,19 @@ class ControlServer:
         self._arriving.discard(connection)
         self.connections.discard(connection)
         self.routes_pushed.left(connection)
+        self._issuer.left(connection)
 
     def routes_message(self, connection: WorkerConnection, message: FromReceiver) -> None:
         """A worker requests, or acknowledges, a part of the pushed routes."""
         self.routes_pushed.received(connection, message)
+
+    def wanted(self, message: CertificatesWanted) -> None:
+        """Tell the issuer, if there is one, for which hostnames a worker has found no certificate."""
+        self._issuer.wanted(message)
+
+    def issuer_message(self, connection: WorkerConnection, message: FromIssuer) -> None:
+        """Carry out a request of the issuer."""
+        self._issuer.received(connection, message)
 
     def drained(self, drains: list[tuple[str, str, float, str]]) -> None:
         """Store the drains of a worker: an earlier admin process ordered them."""
@@ -229,6 +250,9 @@ class ControlServer:
 
     async def explain(self, host: str) -> WorkerReplies:
         return await self._ask(lambda number: AskExplain(number, host), all_of_them=False)
+
+    async def issuance(self, host: str) -> ExplainedIssuance | None:
+        return await asyncio.to_thread(self.explain_issuance, host)
 
     async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         return await self._ask(lambda number: AskRoutes(number, start, most, site, freshness), all_of_them=False)

@@ -10,9 +10,11 @@ from edge.run.control.control_messages import (
     MOST,
     MOST_HELLO,
     BadMessage,
+    CertificatesWanted,
     Changed,
     ControlReply,
     Drained,
+    FromIssuer,
     FromReceiver,
     FromWorker,
     HealthEventsSeen,
@@ -62,17 +64,23 @@ class WorkerEvents(Protocol):
     def drained(self, drains: list[tuple[str, str, float, str]]) -> None:
         """The worker has these drains: kind, name, seconds left, and who began it."""
 
+    def wanted(self, message: CertificatesWanted) -> None:
+        """The worker has found no certificates for these hostnames."""
+
+    def issuer_message(self, connection: "WorkerConnection", message: FromIssuer) -> None:
+        """The issuer sent a message."""
+
     def routes_message(self, connection: "WorkerConnection", message: FromReceiver) -> None:
         """The worker sent a message about pushed routes."""
 
 
 class WorkerConnection(asyncio.Protocol):
-    """The admin process's end of a connection. Before its `Hello` the process at the other end is not trusted: it
-    may send few bytes (`MOST_HELLO`), and has `hello_timeout` seconds."""
+    """The admin process's end of a connection, of a worker or of the issuer. Before its `Hello` the process at the
+    other end is not trusted: it may send few bytes (`MOST_HELLO`), and has `hello_timeout` seconds."""
 
     def __init__(self, control_server: WorkerEvents, credentials: Credentials, hello_timeout: float) -> None:
         self._control_server = control_server
-        self._unpacker = Unpacker(FromWorker, MOST_HELLO)
+        self._unpacker = Unpacker(FromWorker | FromIssuer, MOST_HELLO)
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[ControlReply]] = {}
         self._timeout = asyncio.get_running_loop().call_later(hello_timeout, self._hello_timed_out)
@@ -161,6 +169,8 @@ class WorkerConnection(asyncio.Protocol):
             self.hello = message
             self._timeout.cancel()
             self._unpacker.most = MOST
+        elif not isinstance(message, FromWorker if self.hello.role == "worker" else FromIssuer):
+            raise BadMessage(f"{type(message).__name__} from the {self.hello.role}")
         try:
             self._handle(message)
         except Exception:
@@ -171,6 +181,9 @@ class WorkerConnection(asyncio.Protocol):
             )
 
     def _handle(self, message: Any) -> None:
+        if self.hello is not None and self.hello.role == "issuer" and not isinstance(message, Hello):
+            self._control_server.issuer_message(self, message)
+            return
         match message:
             case ControlReply(number):
                 future = self._waiting.get(number)
@@ -184,6 +197,8 @@ class WorkerConnection(asyncio.Protocol):
                 self._control_server.send_to_others(self, message)
             case RoutesWanted() | RoutesFetched() | RoutesHeld():
                 self._control_server.routes_message(self, message)
+            case CertificatesWanted():
+                self._control_server.wanted(message)
             case Drained(drains):
                 self._control_server.drained(drains)
             case Hello():

@@ -6,19 +6,28 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from edge.admin.scoreboard import Row, Scoreboard
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import admin_process, worker_process
+from edge.run.acme import issuer_process
 from edge.run.configuration_file import ConfigurationText
 from edge.run.control.channel import MasterEnd
 from edge.run.control.control_client import Password
-from edge.run.control.control_messages import AdminToMaster, FromChild, Message, RoutesTaken, WorkerToMaster
+from edge.run.control.control_messages import (
+    AdminToMaster,
+    FromChild,
+    IssuerToMaster,
+    Message,
+    RoutesTaken,
+    WorkerToMaster,
+)
 from edge.run.control.peer_credentials import ask_for_senders
 from edge.run.processes.fork import fork
 from edge.run.processes.ticket_handover import take_tickets
@@ -35,6 +44,15 @@ class Kind(StrEnum):
 
     WORKER = "worker"
     ADMIN = "admin"
+    ISSUER = "issuer"
+
+
+_LEGAL: Mapping[Kind, Any] = {
+    Kind.WORKER: WorkerToMaster,
+    Kind.ADMIN: AdminToMaster,
+    Kind.ISSUER: IssuerToMaster,
+}
+"What each may send to the master."
 
 
 class Child:
@@ -65,7 +83,13 @@ class Child:
 
     @property
     def title(self) -> str:
-        return f"worker {self.slot}" if self.kind is Kind.WORKER else "admin process"
+        match self.kind:
+            case Kind.WORKER:
+                return f"worker {self.slot}"
+            case Kind.ADMIN:
+                return "admin process"
+            case Kind.ISSUER:
+                return "issuer"
 
     @property
     def alive(self) -> bool:
@@ -171,6 +195,14 @@ class ProcessSpawner:
         keep = [each.fileno() for each in (sock, *more, self._control)]
         return self._start(Kind.ADMIN, 0, settings, keep, run)
 
+    def issuer(self, settings: Settings) -> Child:
+        """Start the issuer. Raises OSError when no process can be started."""
+
+        def run(channel: socket.socket, row: Row) -> int:
+            return issuer_process.run(settings, row=row, channel=channel, password=self._password)
+
+        return self._start(Kind.ISSUER, 0, settings, [], run)
+
     def _start(
         self,
         kind: Kind,
@@ -185,7 +217,7 @@ class ProcessSpawner:
         cells = self.board.row(number)
         ours, theirs = socket.socketpair()
         ask_for_senders(ours)
-        title = f"styx: worker {slot}" if kind is Kind.WORKER else "styx: admin"
+        title = f"styx: worker {slot}" if kind is Kind.WORKER else f"styx: {kind}"
         try:
             pid = fork(lambda: run(theirs, cells), title=title, keep=[theirs.fileno(), *keep], user=settings.user)
         except OSError:
@@ -194,8 +226,7 @@ class ProcessSpawner:
             raise
         finally:
             theirs.close()
-        legal = WorkerToMaster if kind is Kind.WORKER else AdminToMaster
-        return Child(kind, slot, pid, MasterEnd(ours, legal, pid), number, cells)
+        return Child(kind, slot, pid, MasterEnd(ours, _LEGAL[kind], pid), number, cells)
 
     def reaped(self, child: Child) -> None:
         """Release what belongs to a child that has ended. The next child in its row adds to the counts there."""

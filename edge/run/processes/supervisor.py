@@ -13,6 +13,7 @@ import structlog
 from edge.admin.health import Stage
 from edge.admin.scoreboard import Row
 from edge.rules.settings import Settings
+from edge.rules.settings.diff import bound_to_issuer
 from edge.run import event_log
 from edge.run.control.control_messages import (
     AcceptFor,
@@ -53,7 +54,7 @@ log = structlog.get_logger("styx.master")
 
 
 class WorkerSlot:
-    """The slot of a worker, or of the admin process: it should always have a living child."""
+    """The slot of a worker, of the admin process or of the issuer: it should always have a living child."""
 
     def __init__(self, kind: Kind, slot: int) -> None:
         self.kind = kind
@@ -77,6 +78,9 @@ class Supervisor:
         self._stage = (Stage.STARTING, "workers are not ready yet")
         self._worker_slots = [WorkerSlot(Kind.WORKER, slot) for slot in range(workers)]
         self._admin = WorkerSlot(Kind.ADMIN, 0)
+        self._issuer = WorkerSlot(Kind.ISSUER, 0)
+        "Never started before the edge serves, nor without `tls.acme`."
+        self._issuer.start_at = NEVER
         self._coming: list[Child] = []
         "Workers of a new configuration, not yet in their slots."
         self._leaving: dict[Child, float] = {}
@@ -127,7 +131,7 @@ class Supervisor:
 
     @property
     def _all_slots(self) -> tuple[WorkerSlot, ...]:
-        return (self._admin, *self._worker_slots)
+        return (self._admin, self._issuer, *self._worker_slots)
 
     # in every turn
 
@@ -246,12 +250,12 @@ class Supervisor:
         worker_slot.early_deaths = 0 if lived >= HEALTHY_LIFE else worker_slot.early_deaths + 1
         pause = PAUSES[min(max(0, worker_slot.early_deaths - 1), len(PAUSES) - 1)]
         worker_slot.start_at = time.monotonic() + pause
-        self._row.restarted(reason if child.kind is Kind.WORKER else f"admin_{reason}")
+        self._row.restarted(reason if child.kind is Kind.WORKER else f"{child.kind}_{reason}")
         return pause
 
     def _watch(self, now: float) -> None:
         """Abort stalled children, which then write a traceback; kill those that should have ended by now."""
-        for child in (*self.workers, *filter(None, [self.admin])):
+        for child in (*self.workers, *filter(None, [self.admin, self._issuer.child])):
             silent = child.silent_for(now)
             if child in self._aborted or silent <= (self._settings.watchdog if child.ready else START_TIMEOUT):
                 continue
@@ -298,14 +302,17 @@ class Supervisor:
 
     def start_all(self) -> list[Child]:
         """Start the admin process and all workers. Returns the children that could be started."""
-        for worker_slot in self._all_slots:
+        slots = (self._admin, *self._worker_slots)
+        for worker_slot in slots:
             self._start(worker_slot)
-        return [worker_slot.child for worker_slot in self._all_slots if worker_slot.child is not None]
+        return [worker_slot.child for worker_slot in slots if worker_slot.child is not None]
 
     def _start(self, worker_slot: WorkerSlot) -> None:
         try:
             if worker_slot.kind is Kind.ADMIN:
                 worker_slot.child = self._spawner.admin(self._settings, self._sockets)
+            elif worker_slot.kind is Kind.ISSUER:
+                worker_slot.child = self._spawner.issuer(self._settings)
             else:
                 worker_slot.child = self._spawner.worker(
                     worker_slot.slot, len(self._worker_slots), self._settings, self._sockets
@@ -356,7 +363,10 @@ class Supervisor:
         """Use these settings and sockets for all children that are started from now on."""
         if sockets is not self._sockets:
             self._accept_queues = AcceptQueueMonitor()
+        is_same = bound_to_issuer(settings) == bound_to_issuer(self._settings)
         self._settings, self._sockets = settings, sockets
+        if not is_same:
+            self._replace_issuer()
 
     # stopping
 
@@ -373,9 +383,21 @@ class Supervisor:
         self._admin.child, self._admin.start_at = None, 0.0
 
     def stop_admin(self) -> None:
-        """Stop the admin process, and start no other."""
+        """Stop the admin process and the issuer, and start no others."""
         self.replace_admin()
         self._admin.start_at = NEVER
+        self._stop_issuer()
+
+    def _replace_issuer(self) -> None:
+        """Stop the issuer, and start another at once, if there is one with these settings and the edge serves."""
+        self._stop_issuer()
+        if self._stage[0] is Stage.READY and self._settings.tls.acme.is_on:
+            self._issuer.start_at = 0.0
+
+    def _stop_issuer(self) -> None:
+        if self._issuer.child is not None:
+            self.stop([self._issuer.child], DRAIN_AT_ONCE)
+        self._issuer.child, self._issuer.start_at = None, NEVER
 
     def stop_workers(self, drain: Drain) -> list[Child]:
         """Stop all workers, and start no others. Returns those that were stopped."""
@@ -387,14 +409,19 @@ class Supervisor:
         """Stop all living children, and start no others. Returns those that were stopped."""
         children = self.living
         self._worker_slots, self._coming, self._admin.child, self._admin.start_at = [], [], None, NEVER
+        self._issuer.child, self._issuer.start_at = None, NEVER
         self.stop(children, drain)
         return children
 
     # messages
 
     def send_stage(self, stage: Stage, reason: str) -> None:
-        """Set the stage of the edge, and send it to the admin process, which reports it."""
+        """Set the stage of the edge, and send it to the admin process, which reports it. The issuer works while the
+        edge serves."""
+        is_other = stage is not self._stage[0]
         self._stage = (stage, reason)
+        if is_other:
+            self._replace_issuer()
         workers = [(child.slot, child.pid) for child in self.workers]
         if self._admin.child is not None and self._admin.child.ready:
             self._admin.child.send(StageIs(stage.value, reason, workers))

@@ -1,0 +1,1 @@
+"""Certificates from an ACME authority: the protocol, and the files that it leaves."""

@@ -1,0 +1,1 @@
+"""Which certificates are ordered from an ACME authority, when, and how often."""

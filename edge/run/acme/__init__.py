@@ -1,0 +1,1 @@
+"""The issuer: the process that obtains certificates from an ACME authority."""
