@@ -50,7 +50,6 @@ _RECORD = "a record: its attributes are its purpose"
 _PER_CONNECTION = "one object for each connection: to split it costs memory and calls"
 LARGE_CLASSES: Mapping[str, str] = {
     "ClientInfo": _PER_CONNECTION,
-    "Snapshot": _RECORD,
     "DemoContainer": _RECORD,
     "ExplainedBackend": _RECORD,
     "ExplainedRoute": _RECORD,

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from edge.admin.metrics_table import METRICS
 from edge.demo.free_ports import free_port
+from edge.rules.pages.page_template import page_template
 from edge.rules.route_sets.route_file import destinations_in
 from edge.rules.settings.file import parse
 from edge.run.cli import main
@@ -46,6 +47,8 @@ NOT_RUN = {
     ("docs/benchmarks.md", "How to run them"): "takes minutes; tests/bench runs the benches, shortened",
     ("docs/contributing.md", "Documentation"): "what they write is compared by tests",
     ("docs/core_api.md", "Check it"): "tests/run/core_api_check",
+    ("docs/error_pages.md", "Error pages"): "a tree",
+    ("docs/error_pages.md", "Look at them"): "tests/run/pages/test_pages_command.py",
     ("docs/install.md", "A first site"): "tests/run/installation/test_first_site.py",
     (
         "docs/install.md",
@@ -83,6 +86,10 @@ def check_mermaid(text: str) -> None:
     assert (DOCS / drawing_of(text)).exists(), "draw it: tests/support/site/mermaid.py"
 
 
+def check_template(text: str) -> None:
+    page_template("error.html", "en", text.encode())
+
+
 def check_promql(text: str) -> None:
     for name in re.findall(r"\bstyx_\w+", text):
         assert name in {metric.name for metric in METRICS}, f"there is no metric {name}"
@@ -95,6 +102,7 @@ def check_foreign(text: str) -> None:
 CHECKS: Mapping[str, Callable[[str], object]] = {
     "json": json.loads,
     "yaml": check_yaml,
+    "html": check_template,
     "mermaid": check_mermaid,
     "promql": check_promql,
     "nginx": check_foreign,
