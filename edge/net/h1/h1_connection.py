@@ -375,7 +375,9 @@ class H1Connection(H1Lifetime, Client):
         if not self._keep_alive:
             self._close()
             return
-        if self.writable:
+        if self.writable and not self._held and not self.paused:  # as `_go_on`, without a call
+            self.deadline = now + self._context.hot.keep_alive
+        elif self.writable:
             self._go_on(now)
         else:  # the client does not read: without a pause, responses to pipelined requests would pile up in memory
             self._mark_unsent()
