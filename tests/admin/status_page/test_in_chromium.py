@@ -15,7 +15,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy
 SCREENSHOTS = os.environ.get("STYX_SCREENSHOTS")
 "A directory: the tests leave pictures of the page there."
 DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=100_000)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ PAINTED = """() => {
     return canvas.toDataURL() !== blank.toDataURL();
 }"""
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=100_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
