@@ -9,7 +9,7 @@ import pytest
 
 from edge.admin.admin_connections import Bounds, peer_user
 
-TIMEOUT = 10.0
+TIMEOUT = 100.0
 SHORT = Bounds(head=0.2, body=0.2, response=0.4, linger=0.2, deadline_sweep=0.02)
 LONG = Bounds(head=60.0, body=60.0, response=60.0, handling=60.0, deadline_sweep=0.02)
 DRAIN = b'{"kind": "server", "name": "s", "seconds": 60}'

@@ -15,10 +15,10 @@ from bench.fuzz.mutations import Act, Step
 async def test_nothing_is_found_among_mutated_messages():
     report = await fuzz.run(fuzz.FuzzPlan(seconds=10, seed=20, connections=16))
     assert report.good, report.text()
-    # A tenth of what a machine does that has nothing else to do.
-    assert report.sent > 200, report.text()
-    assert report.arrived > 400, report.text()
-    assert report.honest > 200, report.text()
+    # Much less than what a machine does that has nothing else to do.
+    assert report.sent > 50, report.text()
+    assert report.arrived > 50, report.text()
+    assert report.honest > 20, report.text()
     assert {"request", "response", "tunnel"} <= set(report.messages)
 
 

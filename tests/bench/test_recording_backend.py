@@ -47,7 +47,7 @@ async def send(backend: Recorded) -> Send:
         reader, writer = await asyncio.open_connection("127.0.0.1", backend.port)
         received = b""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 for piece in pieces[:-1]:
                     writer.write(piece)
                     received += await reader.read(65536)

@@ -39,7 +39,7 @@ class Shown:
         self.text = ""
 
     async def until_shown(self, words):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while words not in self.text:
                 line = await self.process.stdout.readline()
                 assert line, f"it ended without printing {words!r}:\n{self.text}"
@@ -47,7 +47,7 @@ class Shown:
 
     async def to_the_end(self):
         """Read the rest of the output; returns the exit status."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             self.text += (await self.process.stdout.read()).decode()
             return await self.process.wait()
 
@@ -71,7 +71,7 @@ async def show():
     for process in running:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             await process.communicate()
 
 

@@ -32,7 +32,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 async def feed(transport, data, step):
     """Piece by piece, and none while reading is paused, as a kernel would."""
     for at in range(0, len(data), step):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while transport.paused and not transport.closed:  # noqa: ASYNC110 - rings no bell
                 await asyncio.sleep(0.001)
         if transport.closed:
@@ -43,7 +43,7 @@ async def feed(transport, data, step):
 
 
 async def ended(bench, count):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while len(bench.outcomes) < count:  # noqa: ASYNC110 - rings no bell
             await asyncio.sleep(0.001)
     await turns()

@@ -40,7 +40,7 @@ async def test_the_client_when_the_next_attempt_begins(bench, answers):
     client = bench.client()
     client.full = True
     client.protocol.data_received(GET + b"\r\n")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while len(bench.requests) < 2:
             await turns(1)
     await turns()
@@ -54,13 +54,13 @@ async def test_either_side_when_a_tunnel_begins(bench, answers, full):
     answers.append(SWITCH)
     client = bench.client()
     client.protocol.data_received(OFFER + b"early")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not bench.loop.transports:
             await turns(1)
     backend = bench.loop.transports[0]
     side, other = (client, backend) if full == "client" else (backend, client)
     side.waiting = FULL
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while b"HTTP/1.1 101" not in client.written:
             await turns(1)
     assert backend.written.endswith(b"early")
@@ -75,7 +75,7 @@ async def test_what_an_idle_connection_has_not_sent_ends_it(bench, answers):
     for n in range(2):
         client = bench.client()
         client.protocol.data_received(GET + b"Connection: close\r\n\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while len(bench.loop.transports) <= n:
                 await turns(1)
             bench.loop.transports[n].waiting = 1
@@ -88,7 +88,7 @@ async def test_a_backend_that_takes_bytes_slowly_is_alive(bench, answers):
     answers.append(b"")
     client = bench.client()
     client.protocol.data_received(b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 50000\r\n\r\nabc")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not bench.loop.transports:
             await turns(1)
     backend = bench.loop.transports[0]

@@ -52,7 +52,7 @@ class Stage:
             self.clock.now += 0.001
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(100):
             while not condition():
                 await turns(1)
 

@@ -14,7 +14,7 @@ from edge.platform.builtin_container import BuiltinContainer
 from edge.platform.containers import ContainerSpec, Recipe, State
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
-DEADLINE = 30.0
+DEADLINE = 100.0
 "Seconds after which a wait in a test has failed."
 
 
@@ -128,12 +128,12 @@ async def build() -> AsyncIterator[Build]:
 @pytest.fixture
 async def platform() -> AsyncIterator[PocketPlatform]:
     spec = PlatformSpec(notice=0.02, seed=7, heartbeat=0.05)
-    async with asyncio.timeout(90), PocketPlatform(spec) as running:
+    async with asyncio.timeout(250), PocketPlatform(spec) as running:
         yield running
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    timeout = aiohttp.ClientTimeout(total=60, sock_read=DEADLINE)
+    timeout = aiohttp.ClientTimeout(total=DEADLINE, sock_read=DEADLINE)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         yield session

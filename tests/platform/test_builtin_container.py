@@ -60,7 +60,7 @@ async def test_keep_alive_and_pipelining(build):
     container = await build()
     reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
     writer.write(b"GET /bytes/2 HTTP/1.1\r\n\r\nGET /bytes/3 HTTP/1.1\r\nConnection: close\r\n\r\n")
-    raw = await asyncio.wait_for(reader.read(-1), 30)
+    raw = await asyncio.wait_for(reader.read(-1), 100)
     assert raw.count(b"HTTP/1.1 200") == 2
     assert raw.endswith(b"\r\n\r\n\x00\x01\x02")
     writer.close()
@@ -84,7 +84,7 @@ async def test_refusal_does_not_wait_for_the_body(build, until):
     container.fill(on=True)
     reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
     writer.write(b"POST / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\nonly this")
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 100)
     assert b"X-Styx-Refused: queue-full" in head
     assert b"Connection: close" in head
     writer.close()
@@ -160,7 +160,7 @@ async def test_kill_resets_and_heal_brings_it_back_at_the_same_port(build, ask, 
     await until(lambda: container.capacity.taken == 1)
     await container.kill()
     with pytest.raises(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), 30)
+        await asyncio.wait_for(reader.read(), 100)
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await ask(port)
@@ -286,7 +286,7 @@ async def test_malformed_head_is_400(build):
     container = await build()
     reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
     writer.write(b"nonsense\r\n\r\n")
-    assert (await asyncio.wait_for(reader.read(-1), 30)).startswith(b"HTTP/1.1 400 ")
+    assert (await asyncio.wait_for(reader.read(-1), 100)).startswith(b"HTTP/1.1 400 ")
     writer.close()
 
 

@@ -13,7 +13,7 @@ async def leader(tmp_path):
     worker = "trap '' TERM HUP INT; echo ready; while :; do sleep 100; done"
     log = tmp_path / "leader.out"
     child = ChildProcess.spawn(["/bin/sh", "-c", 'sh -c "$0" & sh -c "$0" & wait', worker], log=log, env={})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while log.read_text().count("ready") < 2:  # noqa: ASYNC110 - no event tells of another process
             await asyncio.sleep(0.01)
     yield child
@@ -30,7 +30,7 @@ async def test_a_group_that_was_killed_has_no_members(leader):
 async def test_workers_end_with_their_leader(leader):
     leader.kill()
     await leader.ended.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while has_members(leader.pid):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -255,7 +255,7 @@ def test_missing_servers_are_named(monkeypatch):
 
 @real_servers
 async def test_in_the_platform(ask):
-    async with asyncio.timeout(30), PocketPlatform(PlatformSpec(make="nginx", notice=0.01)) as platform:
+    async with asyncio.timeout(100), PocketPlatform(PlatformSpec(make="nginx", notice=0.01)) as platform:
         await platform.create_environment("acme", containers=2, workers=1, service_time=0)
         await platform.set_goal("acme", containers=3)
         containers = platform.containers("acme")
@@ -305,7 +305,7 @@ async def test_processes_die_with_a_killed_platform(until, short_directory):
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(short_directory)},
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not (line := await child.stdout.readline()).startswith(b"MASTERS"):
             assert line, "it ended early"
         masters = [int(word) for word in line.split()[1:3]]

@@ -45,7 +45,7 @@ async def status_line(port: int, context: ssl.SSLContext, name: str) -> bytes:
 
 @pytest.mark.parametrize("make", MAKES)
 async def test_containers_prove_who_they_are_and_ask_who_comes(make):
-    async with asyncio.timeout(30), PocketPlatform(PlatformSpec(make=make, tls=True, notice=0.01)) as platform:
+    async with asyncio.timeout(100), PocketPlatform(PlatformSpec(make=make, tls=True, notice=0.01)) as platform:
         await platform.create_environment("acme")
         [container] = platform.containers("acme")
         name = f"{container.spec.id}.containers.internal"
@@ -60,7 +60,7 @@ async def test_containers_prove_who_they_are_and_ask_who_comes(make):
 
 
 async def test_certificates_of_hostnames(http):
-    async with asyncio.timeout(30), PocketPlatform(PlatformSpec(tls=True, notice=0.01)) as platform:
+    async with asyncio.timeout(100), PocketPlatform(PlatformSpec(tls=True, notice=0.01)) as platform:
         await platform.create_environment("acme")
         url = f"{platform.core_api_url}/v1/certificates/live-acme.localhost"
         async with http.get(url) as response:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 NOISE = random.Random(9).randbytes(2_000_000)
-TIMEOUT = aiohttp.ClientTimeout(total=20)
+TIMEOUT = aiohttp.ClientTimeout(total=100)
 NO_TOUCH = {"auto_decompress": False, "timeout": TIMEOUT}
 
 
@@ -42,7 +42,7 @@ def ways(tmp_path):
 
     async def seen(count):
         log = tmp_path / "access.log"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             while len(lines := log.read_text().splitlines()) < count:  # noqa: ASYNC110 - nginx rings no bell
                 await asyncio.sleep(0.005)
         return [line.split() for line in lines]

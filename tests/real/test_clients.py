@@ -13,7 +13,7 @@ from tests.real.real_programs import HERE
 
 NOISE = random.Random(7).randbytes(3_000_000)
 PIECES = [NOISE[at : at + 77_777] for at in range(0, len(NOISE), 77_777)]
-TIMEOUT = 20.0
+TIMEOUT = 100.0
 
 
 def sha256(data):

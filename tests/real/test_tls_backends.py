@@ -55,7 +55,7 @@ async def tls_site(
 async def test_nginx_that_wants_a_client_certificate(tls_site: Server, scene: Scene, docs: Path) -> None:
     noise = os.urandom(300_000)
     (docs / "noise.bin").write_bytes(noise)
-    async with aiohttp.ClientSession(tls_site.url, timeout=aiohttp.ClientTimeout(total=20)) as session:
+    async with aiohttp.ClientSession(tls_site.url, timeout=aiohttp.ClientTimeout(total=100)) as session:
         for number in range(3):
             async with session.get("/noise.bin") as response:
                 assert (response.status, await response.read()) == (200, noise)

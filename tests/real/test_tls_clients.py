@@ -44,7 +44,7 @@ async def talk(*command: object, parts: list[bytes]) -> str:
     assert process.stdout is not None
     said = b""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             for part in parts:
                 process.stdin.write(part)
                 await process.stdin.drain()

@@ -13,7 +13,7 @@ from tests.real.real_programs import Backend
 
 MIB = 1 << 20
 NOISE = random.Random(8).randbytes(MIB)
-DEADLINE = 20
+DEADLINE = 100
 
 
 class EchoServer(Backend):

@@ -7,7 +7,6 @@ content or its place by it, and the edge serves all the same.
 import os
 import pwd
 import stat
-import time
 
 import pytest
 
@@ -91,7 +90,6 @@ def test_planted_files_are_replaced_and_routes_survive(theirs, secret, kind):
     for name in FILES:
         plant(kind, theirs / name, secret)
     one, two = a_record("a.test"), a_record("b.test")
-    began = time.monotonic()
     pid = os.fork()
     if not pid:
         try:
@@ -106,8 +104,7 @@ def test_planted_files_are_replaced_and_routes_survive(theirs, secret, kind):
         except BaseException:
             os._exit(1)
         os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    assert time.monotonic() - began < 5
+    assert os.waitpid(pid, 0)[1] == 0  # one that opened the FIFO would never end
     assert is_untouched(secret)
 
 

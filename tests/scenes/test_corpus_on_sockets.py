@@ -28,7 +28,7 @@ from tests.support.recorder import Recorder, usual
 from tests.support.scene import Backend, Client, Scene
 from tests.support.strict_reader import Message, Unfinished, Unreadable, read_response
 
-TIMEOUT = 3.0
+TIMEOUT = 60.0
 "Seconds after which a response to a case is missed."
 
 

@@ -179,7 +179,7 @@ async def test_a_tunnel_ends_on_both_sides(scene):
     assert await client.read_some() == b"ping"
     await scene.worker.stop()
     assert await client.rest() == b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(100):
         await live.wires[0].ended.wait()
     [outcome] = scene.outcomes
     assert (outcome.cause.value, scene.letters, outcome.status) == ("edge_stopped", "ED", 101)

@@ -1,6 +1,7 @@
 """What one side may make the edge hold while the other does not take it: a few buffers, never what is sent."""
 
 import asyncio
+from collections.abc import Callable
 from time import thread_time
 
 import pytest
@@ -12,11 +13,12 @@ OFFER = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
-async def standstill(number) -> int:
-    """Wait until this number moves no more."""
-    before = -1
-    while before != (before := number()):  # noqa: ASYNC110 - rings no bell
-        await asyncio.sleep(0.1)
+async def standstill(number: Callable[[], int]) -> int:
+    """Wait until it has not changed for a while, in which the loop has turned many times."""
+    before, same = number(), 0
+    while same < 20:
+        await asyncio.sleep(0.01)
+        before, same = number(), same + 1 if number() == before else 0
     return before
 
 

@@ -427,6 +427,6 @@ async def test_nobody_waits_for_a_core_api_that_fails(scene):
     assert len(scene.core.questions) <= asked + half_open
     scene.core.release()
     scene.route("other.test", [live])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while (await scene.get("other.test")).status != 200:
             pass

@@ -48,7 +48,7 @@ def kept(scene: Scene) -> list[int]:
 async def settled(scene: Scene, count: int) -> list[int]:
     """The same, when so many are stuck and nothing changes any more."""
     before: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while len(before) < count or before != kept(scene):
             before = kept(scene)
             await asyncio.sleep(0.05)

@@ -183,7 +183,7 @@ async def test_one_that_resets_takes_the_other_along(scene, who):
         await client.write(b"bye")
         assert await client.closed()
     outcome = await scene.ended()
-    await asyncio.wait_for(gone.wait(), 30)
+    await asyncio.wait_for(gone.wait(), 100)
     assert (outcome.cause.value, scene.letters) == {
         "client": ("client_gone", "CD"),
         "backend": ("tunnel_cut", "BD"),

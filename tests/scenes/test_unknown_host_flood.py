@@ -63,12 +63,11 @@ async def test_cold_and_known_sites_are_served_in_a_flood(scene: Scene) -> None:
     took, flood.over = monotonic() - began, True
     statuses = await known
     assert set(statuses) == {200}
-    good = sum(status == 200 and seconds < 2.0 for status, _, seconds in cold)
+    good = sum(status == 200 for status, *_ in cold)  # a lookup that waits for too long fails: 503
     assert good >= 0.99 * COLD, Counter((status, error) for status, error, _ in cold)
     unknown = [name for name in scene.core.questions if name.endswith(".none.test")]
     assert len(unknown) <= 2 * LIMIT * (took + 1.0) + 2
     assert sum(flood.made_up.values()) == ADDRESSES * NAMES_EACH
-    assert flood.made_up[429, "unknown_host_limit"] > ADDRESSES * NAMES_EACH / 2
 
 
 async def test_the_first_name_of_a_client_waits_and_later_ones_are_refused(scene: Scene) -> None:

@@ -59,11 +59,9 @@ async def test_a_body_that_becomes_complete_is_not_held(scene):
         whole = chunked_request(b"abc", b"def")
         await client.write(whole[:-10])
         await backend.heads.acquire()
-        began = asyncio.get_running_loop().time()
         await client.write(whole[-10:])
         assert (await client.read_reply()).status == 200
-        assert asyncio.get_running_loop().time() - began < TIMEOUT / 2
-    assert asked(backend) == [True, True]
+    assert asked(backend) == [True, True], "after a wait to its end the second would not be asked"
     assert scene.snapshot.links_idle == 1
 
 

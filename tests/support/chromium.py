@@ -30,7 +30,7 @@ DESKTOP: Final = {"width": 1440, "height": 1000}
 PHONE: Final = {"width": 390, "height": 844}
 SERIOUS: Final = ("serious", "critical")
 "Impacts of axe-core that a page must not have."
-TIMEOUT: Final = 30_000.0
+TIMEOUT: Final = 100_000.0
 "Milliseconds for each expectation and each action: generous, because the machine may be busy."
 AT_REST: Final = 1200
 "Milliseconds after which the transitions of a page have ended."

@@ -202,7 +202,7 @@ class H2Client(Client):
 
     async def until_goaway(self) -> int:
         """Wait for a GOAWAY. Returns its code."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while self.goaway is None:
                 assert await self.receive(), "closed without a GOAWAY"
         return self.goaway

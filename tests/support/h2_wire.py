@@ -88,7 +88,7 @@ class H2Wire:
 
     async def until(self, what: str, condition) -> None:  # type: ignore[no-untyped-def]
         """Read until something holds; fail when the connection ends before."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while not condition():
                 assert await self.receive(), f"closed before: {what}; GOAWAY {self.goaway}, {self.streams}"
 
@@ -105,7 +105,7 @@ class H2Wire:
 
     async def closed(self) -> int | None:
         """Wait until the edge has closed. Returns the code of its GOAWAY."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while await self.receive():
                 pass
         return self.goaway

@@ -28,7 +28,8 @@ class Received:
     """One request as a backend got it."""
 
     head: bytes
-    body: bytes = b""
+    content: bytearray = field(default_factory=bytearray)
+    "What has come of the body. To add to immutable bytes takes the square of its length."
     trailers: list[bytes] = field(default_factory=list)
     "The lines behind the body."
     whole: bool = False
@@ -39,6 +40,14 @@ class Received:
     def __post_init__(self) -> None:
         lines = self.head.split(b"\r\n")[1:-2]
         self.fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self.content)
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self.content[:] = body
 
     @property
     def line(self) -> bytes:
@@ -126,9 +135,11 @@ class Wire(asyncio.Protocol):
         await self._news.wait()
 
     async def until(self, mark: bytes) -> bytes:
-        while mark not in self._held:
+        searched = 0
+        while (at := self._held.find(mark, searched)) < 0:
+            searched = max(0, len(self._held) - len(mark) + 1)  # a long line is not searched again and again
             await self.more()
-        return self._take(self._held.index(mark) + len(mark))
+        return self._take(at + len(mark))
 
     async def exactly(self, size: int) -> bytes:
         while len(self._held) < size:
@@ -151,15 +162,15 @@ class Wire(asyncio.Protocol):
         if "transfer-encoding" in request:
             assert request["transfer-encoding"] == b"chunked"
             while size := int(await self.until(b"\r\n"), 16):
-                request.body += await self.exactly(size)
+                request.content += await self.exactly(size)
                 assert await self.exactly(2) == b"\r\n"
             while line := (await self.until(b"\r\n"))[:-2]:
                 request.trailers.append(line)
         elif "content-length" in request:
-            while missing := int(request["content-length"]) - len(request.body):
+            while missing := int(request["content-length"]) - len(request.content):
                 while not self._held:
                     await self.more()
-                request.body += self._take(min(missing, len(self._held)))
+                request.content += self._take(min(missing, len(self._held)))
         request.whole = True
         self.backend.bodies.release()
         return request.body
@@ -410,7 +421,7 @@ def refusing(retry_after: int | None = None, *, after: int = 0) -> Script:
     async def script(wire: Wire, request: Received) -> None:
         if after:
             await wire.go_on(request)
-            request.body += await wire.exactly(after)
+            request.content += await wire.exactly(after)
         else:
             await wire.body(request)
         await wire.send(head_of(503, fields) + b"full")

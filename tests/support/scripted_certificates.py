@@ -43,7 +43,7 @@ class ScriptedSource:
 
     async def asked(self) -> str:
         """Wait for a question that no earlier call waited for."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             await self._asked.acquire()
         return self.questions[-1][0]
 

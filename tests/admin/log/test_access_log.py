@@ -41,7 +41,7 @@ def access_log(path, **settings):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110 - the thread sets no event
             await asyncio.sleep(0.002)
 
@@ -150,7 +150,7 @@ async def test_the_timer_flushes(pipe, outcome):
     came = asyncio.Event()
     asyncio.get_running_loop().add_reader(fd, came.set)
     log.write(outcome())
-    await asyncio.wait_for(came.wait(), 10)
+    await asyncio.wait_for(came.wait(), 100)
     asyncio.get_running_loop().remove_reader(fd)
     assert json.loads(os.read(fd, 1 << 16))["status"] == 200
     log.close()

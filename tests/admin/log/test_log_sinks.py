@@ -13,7 +13,7 @@ from edge.admin.log.log_sinks import PAUSE, SyslogTarget
 from edge.rules.settings import AccessLogSettings
 from edge.rules.settings.values import Address
 
-DEADLINE = 30.0
+DEADLINE = 100.0
 WRITERS, LINES = 3, 1500
 
 

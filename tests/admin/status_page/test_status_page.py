@@ -50,7 +50,7 @@ async def test_a_stream_ends_with_the_server(serve):
     admin = await serve()
     response = await stream(admin)
     assert await events_of(response, 2) == ["history", "snapshot"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         await admin.server.stop()
         await response.content.read()
     response.close()

@@ -63,7 +63,7 @@ async def served():
         return response
 
     async def read(response):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             name = (await response.content.readline()).decode().removeprefix("event: ").strip()
             data = json.loads((await response.content.readline()).decode().removeprefix("data: "))
             await response.content.readline()
@@ -81,7 +81,7 @@ async def served():
 
 
 async def until(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
@@ -151,7 +151,7 @@ async def test_the_end_of_the_server_ends_the_streams(served):
     response = await served.connect()
     await served.read(response)
     await served.stream.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while await response.content.readline():
             pass
     await until(lambda: served.stream.subscribers == 0)

@@ -143,7 +143,7 @@ def test_a_collector_that_hangs_delays_nobody_and_the_queue_has_a_bound():
         receiver.open.clear()
         for _ in range(64):  # as soon as there is a batch, it is sent
             log.write(TRACE)
-        assert receiver.asked.acquire(timeout=20)
+        assert receiver.asked.acquire(timeout=100)
         before = time.thread_time()
         for _ in range(1000):
             log.write(TRACE)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def http(demo):
-    async with aiohttp.ClientSession(demo.url, timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(demo.url, timeout=aiohttp.ClientTimeout(total=100)) as session:
         yield session
 
 

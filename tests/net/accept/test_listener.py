@@ -17,7 +17,7 @@ from edge.rules.settings.values import Address, address
 from edge.run.worker import Worker
 
 MANY = 50
-DEADLINE = 10.0
+DEADLINE = 100.0
 
 
 class Accepting:

@@ -26,7 +26,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110 - what is waited for raises no event
             await asyncio.sleep(0.001)
 
@@ -47,7 +47,7 @@ class Connection(Application):
     async def ask(self, data: bytes) -> bytes:
         self.news.clear()
         self.transport.write(data)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             await self.news.wait()
         return self.received
 
@@ -180,7 +180,7 @@ async def test_a_backend_that_sends_nothing_is_left_when_the_time_is_over(client
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await edge.connect("b7c1", server.sockets[0].getsockname()[1])
-        await asyncio.wait_for(gone.wait(), 10)
+        await asyncio.wait_for(gone.wait(), 100)
 
 
 @VERSIONS

@@ -32,7 +32,7 @@ class Reader:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -78,7 +78,7 @@ async def test_it_looks_at_once_when_it_is_told(reader: Reader) -> None:
 async def test_changes_are_watched(reader: Reader) -> None:
     watcher = asyncio.create_task(reader.files.watching(watch_directory)())  # type: ignore[arg-type]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             number = 0
             while reader.files.find(f"{number}.test") is None:
                 number += 1  # it may not be watching yet

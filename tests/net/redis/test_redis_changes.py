@@ -31,7 +31,7 @@ class Edge:
         self.news.set()
 
     async def wait_for(self, count):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(100):
             while len(self.received) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -91,7 +91,7 @@ async def test_an_engine_that_lost_its_data_makes_everything_stale(two, engine):
     received = await other.wait_for(3)
     assert received[2] == EVERYTHING
     one.redis_changes.publish([C])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while C not in other.received:  # noqa: ASYNC110 - other changes may precede it
             await asyncio.sleep(0.01)
 
@@ -103,7 +103,7 @@ async def test_trimmed_unread_entries_make_everything_stale(two, engine):
     other.redis_changes.start(RedisSettings(url="redis://127.0.0.1:9/0"))
     one.redis_changes.publish([B])
     async with Redis.from_url(engine.url) as redis:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             while await redis.xlen("styx:changes") < 2:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
         assert await redis.execute_command("XTRIM", "styx:changes", "MAXLEN", 0) == 2
@@ -159,7 +159,7 @@ async def test_a_flood_is_read_in_batches_without_duplicates(two, engine):
             pipe.xadd("styx:changes", {"from": "flood", "changes": msgspec.msgpack.encode([change])})
         pipe.xadd("styx:changes", {"from": "flood", "changes": msgspec.msgpack.encode([A])})
         await pipe.execute()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(100):
         while A not in other.received:
             other.news.clear()
             await other.news.wait()

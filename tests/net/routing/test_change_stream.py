@@ -38,7 +38,7 @@ class Reader:
 
     async def wait_for(self, count):
         """Wait for `count` changes, and return the first `count`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             while len(self.received) < count:
                 self._event.clear()
                 await self._event.wait()
@@ -167,12 +167,12 @@ async def test_silence_makes_everything_stale_once(reader, monkeypatch):
 
 
 async def test_heartbeats_end_the_silence(reader, monkeypatch):
-    monkeypatch.setattr(change_stream, "SILENCE", 0.5)
+    monkeypatch.setattr(change_stream, "SILENCE", 2.0)
     log = ChangeLog("e1")
     async with serving(platform(log)) as (settings, seen):
         reader.stream.start(settings)
         await reader.wait_for(1)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.5)  # that nothing happens shows over time only
         assert reader.received == [EVERYTHING]
         assert len(seen) == 1
         log.lose_all()
@@ -221,13 +221,13 @@ async def test_the_stream_can_be_disabled_and_moved(reader, tmp_path):
         reader.stream.start(first)
         await reader.wait_for(1)
         reader.stream.start(second.model_copy(update={"token_file": str(token)}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(100):
             while not reader.stream.state.connected:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
         assert seen[0].headers["Authorization"] == "Bearer secret"
         reader.stream.start(second.model_copy(update={"changes": False}))
         assert not reader.stream.state.connected
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(100):
             while new.readers or old.readers:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
 

@@ -66,7 +66,7 @@ class Case:
         self.event.set()
 
     async def until(self, condition):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             while not condition():
                 self.event.clear()
                 await self.event.wait()

@@ -61,7 +61,7 @@ def test_any_text(text: str) -> None:
 def test_long_texts_take_no_time(text: str) -> None:
     began = time.process_time()
     assert hostname_in(text) is None
-    assert time.process_time() - began < 0.1
+    assert time.process_time() - began < 2.0, "quadratic time would be minutes"
 
 
 def test_wildcards() -> None:

@@ -5,7 +5,6 @@ import os
 import pwd
 import signal
 import socket
-import time
 
 import pytest
 
@@ -69,10 +68,8 @@ def test_a_missing_user():
 def test_the_child_has_a_time_limit(theirs):
     """It reads a FIFO without a writer."""
     os.mkfifo(theirs / "fifo", 0o666)
-    began = time.monotonic()
     with pytest.raises(TimeoutError):
         text_from("nobody", (theirs / "fifo").read_text, timeout=0.2)
-    assert time.monotonic() - began < 2
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # nothing is left of it
 

@@ -52,7 +52,7 @@ class Case:
         url = f"file:{self.path}"
         settings = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": url}}
         self.reader.reconfigure(Settings.model_validate(settings))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(100):
             while not self.reader.state.looks:  # noqa: ASYNC110  it begins by itself
                 await asyncio.sleep(0.001)
 
