@@ -327,6 +327,9 @@ class FrameGuard:
             self._ended.add(stream)
         elif kind == _PRIORITY and not stream:
             return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
+        elif kind == _PRIORITY_UPDATE and stream:
+            # nghttp2 goes on with what is behind it (RFC 9218, section 7.1).
+            return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY_UPDATE on a stream")
         return None
 
     def _note(self, what: int) -> None:
