@@ -13,7 +13,7 @@ BENCHES := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 4 --dist workstea
 COMPILED_TESTS := tests/rules/http tests/rules/h2 tests/rules/tls tests/net/h1 tests/net/h2 tests/net/tls tests/net/accept tests/net/balancing \
 	tests/net/test_corpus.py tests/net/test_exchange.py tests/net/test_writes.py tests/admin/test_request_counters.py tests/admin/log/test_access_log.py \
 	tests/scenes/test_forwarding.py tests/scenes/test_refusal_ladder.py tests/scenes/test_uploads.py tests/scenes/test_tls.py \
-	tests/scenes/test_tunnels.py tests/scenes/test_h2_streams.py tests/test_compilation.py
+	tests/scenes/test_tunnels.py tests/scenes/test_h2_streams.py tests/scenes/test_h2_lengths.py tests/test_compilation.py
 
 # Hundreds of processes are started by the tests: each would compile all sources anew without cached bytecode.
 unexport PYTHONDONTWRITEBYTECODE

@@ -36,7 +36,7 @@ SCANNED = """async () => (await axe.run({resultTypes: ["violations"]})).violatio
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => [found.id, found.nodes.slice(0, 4).map(node => node.html.slice(0, 160))])"""
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=100_000)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,17 @@ LINGER = 2.0
 class LingeringClose(asyncio.BufferedProtocol):
     """The protocol of a connection in a lingering close. A member of the deadline sweep."""
 
-    __slots__ = ("_context", "_listener", "_permit", "_timeout", "_transport", "_unsent", "deadline")
+    __slots__ = (
+        "_context",
+        "_end",
+        "_listener",
+        "_permit",
+        "_timeout",
+        "_transport",
+        "_unsent",
+        "deadline",
+        "has_received",
+    )
 
     def __init__(
         self,
@@ -33,13 +43,18 @@ class LingeringClose(asyncio.BufferedProtocol):
         listener: ListenerCounts,
         *,
         timeout: float = LINGER,
+        longest: float = 0.0,
     ) -> None:
+        """`timeout`: seconds for which it lingers; while the client sends, again and again, up to `longest`."""
         self._context = context
         self._listener = listener
         self._transport = transport
         self._permit = permit
         self._timeout = timeout
         self._unsent = 0
+        self.has_received = False
+        "Whether something came since the deadline was set."
+        self._end = context.clock() + longest
         self.deadline = inf
 
     def begin(self) -> None:
@@ -55,6 +70,7 @@ class LingeringClose(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Discard the bytes. Long reads use the time budget of the turn like all others."""
+        self.has_received = True
         reading = self._context.reading
         if nbytes > SHORT and not reading.begin():
             self._transport.pause_reading()
@@ -78,7 +94,8 @@ class LingeringClose(asyncio.BufferedProtocol):
     def deadline_passed(self, now: float) -> None:
         """Close the connection, unless the client is still taking the response. Called by the deadline sweep."""
         self.deadline = inf
-        if 0 < self._transport.get_write_buffer_size() < self._unsent:
+        is_sending = self.has_received and now < self._end
+        if is_sending or 0 < self._transport.get_write_buffer_size() < self._unsent:
             self._wait()
         else:
             self.drop()
@@ -91,6 +108,7 @@ class LingeringClose(asyncio.BufferedProtocol):
         drop(self._transport)
 
     def _wait(self) -> None:
+        self.has_received = False
         self._unsent = self._transport.get_write_buffer_size()
         timeout = self._context.timeouts.write_stall if self._unsent else self._timeout
         self.deadline = self._context.clock() + timeout

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from math import inf
+from typing import Final
 
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.accept.lingering_close import LingeringClose
@@ -20,17 +21,21 @@ from edge.rules.h2.h2_frames import ErrorCode, FrameGuard, GoAwayReason, Violati
 from edge.rules.limits.client_key import ClientKey, client_key
 from edge.rules.outcomes import Cause
 
-WINDOW = 65_535
+WINDOW: Final = 65_535
 "Bytes of one request body that may come before the edge takes them (nginx: http2_body_preread_size)."
-LARGE = 16 * 1024
+LARGE: Final = 16 * 1024
 "Bytes of a body that are written at once, so that the backend is paused before it sends more."
-FIRST_OUTPUT, MOST_OUTPUT = 4 * 1024, 64 * 1024
+FIRST_OUTPUT: Final = 4 * 1024
+MOST_OUTPUT: Final = 64 * 1024
 """Bytes that are taken from the session at once, at first and then. ngh2 makes room for all of them, which takes 10
 microseconds for 64 KiB."""
-WRITE_BUFFER = 32 * 1024
+WRITE_BUFFER: Final = 32 * 1024
 "High watermark of the write buffer, in bytes."
 LAST_STREAMS = 1.0
 "Seconds in which streams are accepted that a client began before it has read that the connection ends."
+
+_WITHOUT_LINGERING: Final = (GoAwayReason.IDLE, GoAwayReason.HEAD_TIMEOUT)
+"Reasons to close a connection that has sent all long ago, perhaps to make room at once."
 
 log = logging.getLogger("styx.client")
 
@@ -174,8 +179,16 @@ class H2Lifetime(SessionHandler, StreamOwner):
             self.session.terminate(ErrorCode.NO_ERROR)
             if self.writable:
                 transport.write(self.session.take_output(MOST_OUTPUT))
-        self._mark_unsent()
-        transport.close()
+        if reason in _WITHOUT_LINGERING:
+            self._mark_unsent()
+            transport.close()
+        else:
+            # The client may still read the last response, and sends WINDOW_UPDATE frames meanwhile: a closed socket
+            # would respond to them with a reset, and what the client has not read would be lost.
+            self._leave_worker()
+            self.session.release()
+            stall = self._context.timeouts.write_stall
+            LingeringClose(self._context, transport, self._permit, self.info.listener, longest=stall).begin()
 
     def _fail(self, violation: Violation) -> None:
         """End the connection because of its client: a GOAWAY, a log event, and an end of all exchanges."""

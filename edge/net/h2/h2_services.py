@@ -1,12 +1,14 @@
 """What all HTTP/2 connections of a worker share: caches of heads, and counts."""
 
+from typing import Final
+
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.h2.h2_encode import ResponseFields, fields_of
 from edge.rules.h2.h2_frames import GoAwayReason
 from edge.rules.h2.h2_request import RequestHeads
 from edge.rules.http.messages import Fields
 
-REMEMBERED = 4096
+REMEMBERED: Final = 4096
 "Lines about backends whose fields are cached."
 
 

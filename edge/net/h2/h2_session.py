@@ -18,7 +18,7 @@ from edge.rules.http.messages import Fields
 
 HeaderList = Iterable[tuple[bytes, bytes]]
 
-_TABLE = 0
+_TABLE: Final = 0
 """Bytes of the table with which heads of responses are compressed. It would take 5 KiB for each connection; nginx
 has none, either."""
 

@@ -9,9 +9,9 @@ from edge.rules.http.head_validation import Response
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import Fields, ResponseHead
 
-REMEMBERED = 1024
+REMEMBERED: Final = 1024
 "Heads of responses whose header lists are cached."
-LONGEST = 4096
+LONGEST: Final = 4096
 "Bytes of the longest head that is cached."
 # TE is of requests only (RFC 9113, section 8.2.2).
 _OF_CONNECTION: Final = frozenset(

@@ -12,25 +12,29 @@ Frames that carry nothing of a request take tokens from a bucket of their connec
 
 from collections.abc import Container
 from enum import Enum, IntEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # a machine integer, when compiled
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 "What a client sends first (RFC 9113, section 3.4)."
-FRAME_HEAD = 9
+FRAME_HEAD: Final = 9
 "Bytes before the payload of a frame."
-MOST_SIZE = 1 << 14
+MOST_SIZE: Final = 1 << 14
 "Bytes of the payload of a frame: SETTINGS_MAX_FRAME_SIZE, which is left as it is."
-BURST, PER_SECOND = 1000.0, 100.0
+BURST: Final = 1000.0
+PER_SECOND: Final = 100.0
 "The bucket of frames without content: its size, and its tokens per second."
-MOST_CONTINUATIONS = 8
+MOST_CONTINUATIONS: Final = 8
 "CONTINUATION frames of one header block: with 16 KiB each, twice the longest head that is allowed by default."
-MOST_RESETS = 1024
+MOST_RESETS: Final = 1024
 "Streams reset by the edge that are remembered; frames on older ones are ignored."
-MOST_GAPS = 64
+MOST_GAPS: Final = 64
 "Ranges of unused stream ids that are remembered, to tell which rule a client breaks."
-CREDIT_SIZE = 1024
+CREDIT_SIZE: Final = 1024
 "Bytes of a body that explain one WINDOW_UPDATE for the stream and one for the connection."
-MOST_CREDIT = 20_000
+MOST_CREDIT: Final = 20_000
 "WINDOW_UPDATE frames that may be explained by what was sent before."
 
 
@@ -104,10 +108,22 @@ class Violation(NamedTuple):
     why: str
 
 
-_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
-_PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION, _PRIORITY_UPDATE = 6, 7, 8, 9, 16
-_OTHER, _ON_CLOSED, _EMPTY_DATA, _PROVOKED = 256, 257, 258, 259
-_END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
+_HEADERS: Final = 1
+_PRIORITY: Final = 2
+_RST_STREAM: Final = 3
+_SETTINGS: Final = 4
+_PING: Final = 6
+_GOAWAY: Final = 7
+_WINDOW_UPDATE: Final = 8
+_CONTINUATION: Final = 9
+_PRIORITY_UPDATE: Final = 16
+_OTHER: Final = 256
+_ON_CLOSED: Final = 257
+_EMPTY_DATA: Final = 258
+_PROVOKED: Final = 259
+_END_STREAM: Final = 0x1
+_END_HEADERS: Final = 0x4
+_PADDED: Final = 0x8
 _FLOODS: Final = {
     _PRIORITY: GoAwayReason.PRIORITY_FLOOD,
     _RST_STREAM: GoAwayReason.RESET_FLOOD,
@@ -249,10 +265,13 @@ class FrameGuard:
         return violation
 
     def _read_frames(self, data: bytes, streams: Container[int]) -> Violation | None:
-        at, end, violation = self._skip, len(data), None
+        at: i64 = self._skip
+        end: i64 = len(data)
         while at + FRAME_HEAD <= end:
-            kind, size = data[at + 3], data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-            after = at + FRAME_HEAD + size
+            kind: i64 = data[at + 3]
+            size: i64 = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            after: i64 = at + FRAME_HEAD + size
+            violation: Violation | None = None
             if size > MOST_SIZE:
                 return Violation(ErrorCode.FRAME_SIZE_ERROR, GoAwayReason.FRAME_SIZE, "a frame that is too large")
             if kind <= _HEADERS:
@@ -278,7 +297,7 @@ class FrameGuard:
             self._skip = at - end
         return None
 
-    def _read_message(self, data: bytes, at: int, streams: Container[int], *, is_whole: bool) -> Violation | None:
+    def _read_message(self, data: bytes, at: "i64", streams: Container[int], *, is_whole: bool) -> Violation | None:
         """A HEADERS or DATA frame."""
         kind, flags, stream = data[at + 3], data[at + 4], _stream_of(data, at)
         if stream > self.highest:
@@ -297,7 +316,7 @@ class FrameGuard:
             self._note(_EMPTY_DATA)
         return None
 
-    def _read_other(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
+    def _read_other(self, data: bytes, at: "i64", *, is_whole: bool) -> Violation | None:
         """A frame that carries nothing of a request, or the rest of a header block."""
         kind = data[at + 3]
         self._note(kind if kind in _FLOODS else _OTHER)
@@ -308,6 +327,9 @@ class FrameGuard:
             self._ended.add(stream)
         elif kind == _PRIORITY and not stream:
             return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
+        elif kind == _PRIORITY_UPDATE and stream:
+            # nghttp2 goes on with what is behind it (RFC 9218, section 7.1).
+            return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY_UPDATE on a stream")
         return None
 
     def _note(self, what: int) -> None:
@@ -340,7 +362,7 @@ class FrameGuard:
         else:
             self._opening = stream
 
-    def _continue(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
+    def _continue(self, data: bytes, at: "i64", *, is_whole: bool) -> Violation | None:
         """A CONTINUATION frame. (The session checks that it belongs to a header block.)"""
         if not self._blocks:
             return None
@@ -355,14 +377,19 @@ class FrameGuard:
         return None
 
 
-def _stream_of(data: bytes, at: int) -> int:
+def _size_of(data: bytes, at: "i64") -> "i64":
+    """The size of the payload in the head of the frame at `at`."""
+    return data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+
+
+def _stream_of(data: bytes, at: "i64") -> int:
     """The stream in the head of the frame at `at`, without its reserved bit."""
     return (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
 
 
-def _is_empty(data: bytes, at: int, flags: int) -> bool:
+def _is_empty(data: bytes, at: "i64", flags: int) -> bool:
     """Whether a DATA frame has no bytes but padding. (Its padding is unknown when it is in the next read.)"""
-    size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+    size = _size_of(data, at)
     if not size:
         return True
     return bool(flags & _PADDED) and at + FRAME_HEAD < len(data) and data[at + FRAME_HEAD] + 1 >= size
@@ -382,9 +409,9 @@ def goaway_frame(last_stream: int, code: ErrorCode, text: bytes = b"") -> bytes:
 
 def goaway_code(output: bytes) -> int | None:
     """The error code of the GOAWAY among these whole frames; None = there is none."""
-    at = 0
+    at: i64 = 0
     while at + FRAME_HEAD <= len(output):
-        size = output[at] << 16 | output[at + 1] << 8 | output[at + 2]
+        size = _size_of(output, at)
         if output[at + 3] == _GOAWAY:
             return int.from_bytes(output[at + 13 : at + 17])
         at += FRAME_HEAD + size

@@ -106,6 +106,15 @@ def test_gaps_that_are_remembered():
     assert len(guard._gaps) == MOST_GAPS
 
 
+def test_a_priority_update_belongs_to_the_connection():
+    """RFC 9218, section 7.1: on a stream it is a connection error, and nothing behind it is served."""
+    update = b"\0\0\0\x01u=1"
+    assert begun().scan(frame(16, 0, 0, update) + get(1), {}, 0.0) is None
+    violation = begun().scan(frame(16, 0, 1, update) + get(1), {}, 0.0)
+    assert violation is not None
+    assert violation.reason is GoAwayReason.PROTOCOL
+
+
 def test_tokens_come_back():
     guard, burst = begun(), int(BURST)
     assert guard.scan(ping() * (burst - 1), {}, 0.0) is None
