@@ -24,7 +24,8 @@ export function differences(earlier, now) {
     const [old, state] = [stateOf(last), stateOf(container)];
     if (old !== state) tell(`${name} ${(old === "asleep" || old === "booting") && state === "running" ? "woke up" : BECAME[state][0]}`, BECAME[state][1]);
     const [saw, sees] = [last.seen?.condition, container.seen?.condition];
-    if (saw && sees && saw !== sees) tell(`styx: ${name} ${saw} → ${sees}${container.seen.why ? ` (${container.seen.why})` : ""}`, sees === "down" ? "error" : GOOD.has(sees) ? "info" : "warning");
+    // What styx sees for the first time is only told when it is bad.
+    if (sees && saw !== sees && (saw || !GOOD.has(sees))) tell(`styx: ${name} ${saw ? `${saw} → ` : ""}${sees}${container.seen.why ? ` (${container.seen.why})` : ""}`, sees === "down" ? "error" : GOOD.has(sees) ? "info" : "warning");
   }
   for (const gone of known.values()) tell(`${gone.id} of ${gone.site} is gone`);
   if (earlier.core_api_up !== now.core_api_up) tell(now.core_api_up ? "the core API is up" : "the core API is down: styx goes on with what it knows", now.core_api_up ? "info" : "error");
