@@ -29,6 +29,9 @@ MOST_CHAIN: Final = 64 * 1024
 "Characters of a certificate with its issuers."
 MOST_NONCES: Final = 4
 "Attempts with another nonce; the library makes two each time."
+FAILURES: Final = (messages.Error, errors.Error, requests.RequestException, JoseError, ValueError)
+"What the library raises when an authority cannot be asked, refuses, or sends nonsense."
+
 T = TypeVar("T")
 _OF_AUTHORITY: Final = frozenset({"serverInternal", "badNonce", "externalAccountRequired", "accountDoesNotExist"})
 "Problems (RFC 8555, section 6.7) that are of no name."
@@ -62,14 +65,7 @@ class AcmeAuthority:
             found = client.ClientV2(client.ClientV2.get_directory(self._directory_url, net), net)
             url = _account_url(found, own, contact, external)
             net.account = messages.RegistrationResource(uri=url, body=messages.Registration())
-        except (
-            messages.Error,
-            errors.Error,
-            requests.RequestException,
-            JoseError,
-            ValueError,
-            KeyError,
-        ) as error:
+        except (*FAILURES, KeyError) as error:
             raise AuthorityError(_words(error), _retry_after_of(error)) from error
         self._client = found
         return url
@@ -132,14 +128,7 @@ class AcmeAuthority:
             response = self._connected.net.get(f"{url}/{renewal_id(leaf)}")
             window = messages.RenewalInfo.from_json(response.json()).suggested_window
             start, end = window.start.timestamp(), window.end.timestamp()
-        except (
-            messages.Error,
-            errors.Error,
-            requests.RequestException,
-            JoseError,
-            ValueError,
-            AttributeError,
-        ) as error:
+        except (*FAILURES, AttributeError) as error:
             raise AuthorityError(_words(error), _retry_after_of(error)) from error
         return ((start, end) if start <= end else None), _retry_after(response) or None
 
@@ -167,7 +156,7 @@ class AcmeAuthority:
             response = _with_good_nonce(lambda: net.post(url, content, new_nonce_url=nonces))
         except messages.Error as error:
             raise _failure(error) from error
-        except (errors.Error, requests.RequestException, JoseError, ValueError) as error:
+        except FAILURES as error:
             raise AuthorityError(_words(error), _retry_after_of(error)) from error
         if is_about_name and "Location" not in response.headers:
             raise AuthorityError("an order without a Location")

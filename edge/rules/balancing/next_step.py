@@ -9,7 +9,8 @@
            ─► all backends are full, and there are few? ─────────────────────► WaitForSlot
            ─► otherwise ─────────────────────────────────────────────────────► GiveUp
 
-`next_step` only decides. `net/request/exchange_failures.py` acts on it: it takes the token, charges the backend, connects.
+`next_step` only decides. `net/request/exchange_failures.py` acts on it: it takes the token, charges the backend,
+connects.
 """
 
 from collections.abc import Sequence

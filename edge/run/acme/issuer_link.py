@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import logging
 import os
-import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ import msgspec
 from edge import __version__
 from edge.rules.routing.change_records import Change
 from edge.rules.tls.challenge_responses import Challenge
-from edge.run.control.control_client import PAUSE, Password
+from edge.run.control.control_client import Password
 from edge.run.control.control_messages import (
     AskHostname,
     BadMessage,
@@ -27,6 +26,7 @@ from edge.run.control.control_messages import (
     Unpacker,
     packed,
 )
+from edge.run.control.keep_connected import keep_connected
 
 TIMEOUT = 10.0
 "Seconds for the admin process to reply."
@@ -50,23 +50,11 @@ class IssuerLink(asyncio.Protocol):
 
     async def stay_connected(self) -> None:
         """Connect now, and again whenever the connection is lost."""
-        loop = asyncio.get_running_loop()
-        while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            try:
-                sock.connect(self._password.address)
-                self._lost.clear()
-                self._unpacker = Unpacker(ToIssuer)
-                await loop.create_unix_connection(lambda: self, sock=sock)
-            except OSError as error:  # no process listens, or its backlog is full
-                log.debug("control channel unavailable", extra={"code": "control_unavailable", "error": str(error)})
-                sock.close()
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                await self._lost.wait()
-            await asyncio.sleep(PAUSE)
+        await keep_connected(self._password.address, self._begin, self._lost)
+
+    def _begin(self) -> "IssuerLink":
+        self._unpacker = Unpacker(ToIssuer)
+        return self
 
     async def route_of(self, hostname: str) -> str:
         """Whether the source of routes knows a hostname: `known`, `unknown`, or `unsure`."""

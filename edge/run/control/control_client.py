@@ -8,7 +8,6 @@ connection and connects again after a pause.
 import asyncio
 import logging
 import os
-import socket
 import time
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
@@ -59,6 +58,7 @@ from edge.run.control.control_messages import (
     Unpacker,
     packed,
 )
+from edge.run.control.keep_connected import keep_connected
 from edge.run.recent_events import RecentEvents
 from edge.run.routes.route_set_receiver import RoutesReceiver
 from edge.run.worker import Worker
@@ -66,8 +66,6 @@ from edge.run.worker_status_reporter import WorkerStatusReporter
 
 SEND_INTERVAL = 0.1
 "Seconds for which learned routes are gathered before they are sent to the other workers."
-PAUSE = 0.2
-"Seconds between two attempts to connect to the admin process."
 WAITING = 4 << 20
 "Bytes that may wait for an admin process that does not read, plus one message."
 
@@ -137,23 +135,11 @@ class ControlClient(asyncio.Protocol):
             self._transport.close()
 
     async def _stay_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            try:
-                sock.connect(self._password.address)
-                self._lost.clear()
-                self._unpacker = Unpacker(ToWorker)
-                await loop.create_unix_connection(lambda: self, sock=sock)
-            except OSError as error:  # no process listens, or its backlog is full
-                log.debug("control channel unavailable", extra={"code": "control_unavailable", "error": str(error)})
-                sock.close()
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                await self._lost.wait()
-            await asyncio.sleep(PAUSE)
+        await keep_connected(self._password.address, self._begin, self._lost)
+
+    def _begin(self) -> "ControlClient":
+        self._unpacker = Unpacker(ToWorker)
+        return self
 
     # asyncio.Protocol
 
