@@ -12,13 +12,13 @@ status codes: {ok} 2xx, 0 3xx, 1 4xx, 0 5xx
 """
 
 
-def test_what_was_not_started_is_not_lost():
+def test_what_it_prints():
     result = parse(TEXT.format(ok=38))
-    assert (result.started, result.succeeded, result.lost, result.rate) == (40, 38, 2, 415.46)
+    assert (result.started, result.succeeded, result.rate) == (40, 38, 415.46)
 
 
-def test_another_status_is_a_loss():
-    assert parse(TEXT.format(ok=30)).lost == 10
+def test_another_status_is_no_success():
+    assert parse(TEXT.format(ok=30)).succeeded == 30
 
 
 def test_no_result():
