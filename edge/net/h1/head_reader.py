@@ -128,9 +128,9 @@ class HeadReader:
 
         The end of a head with known fields need not be searched for: the block of fields ends with the first blank
         line."""
-        block = previous.received.block
-        if previous.received.validator is self._validator and data.endswith(block):
-            end = len(data) - len(block) - 2
+        before = previous.received
+        if before.validator is self._validator and data.endswith(before.block):
+            end = len(data) - len(before.block) - 2
             if end > 0 and data[end] == _CR and data[end + 1] == _LF:
                 line = data[:end]
                 if line == previous.line:
