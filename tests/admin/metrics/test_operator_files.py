@@ -30,7 +30,7 @@ LABELLED = {
     "blame": {blame.name.lower() for blame in Blame},
     "process": {"master", "admin", "worker"},
     "class": {"1xx", "2xx", "3xx", "4xx", "5xx"},
-    "result": {"ok"},
+    "result": {"ok", "issued"},
 }
 
 
