@@ -1,4 +1,5 @@
-"""Writes the base for kustomize from the Helm chart, so that there is one description of styx in Kubernetes.
+"""Writes the base for kustomize from the Helm chart, so that there is one description of styx in Kubernetes, and the
+alerts of the chart from those in `config/`.
 
     python -m tests.support.kubernetes_base
 
@@ -19,6 +20,8 @@ CHART = ROOT / "deploy" / "helm" / "styx"
 KUSTOMIZE = ROOT / "deploy" / "kubernetes"
 CORE_API = "http://core-api:9900"
 MADE = "# Made from deploy/helm/styx by `python -m tests.support.kubernetes_base`.\n"
+ALERTS = ROOT / "config" / "prometheus" / "styx_alerts.yaml"
+ALERTS_MADE = "# Made from config/prometheus/styx_alerts.yaml by `python -m tests.support.kubernetes_base`.\n"
 MONITORING = ("ServiceMonitor", "PrometheusRule")
 
 
@@ -57,6 +60,12 @@ def base_files() -> dict[str, str]:
     }
 
 
+def chart_alerts() -> str:
+    """The alerts of the chart: a chart cannot read files outside of it."""
+    return ALERTS_MADE + ALERTS.read_text().partition("\n\n")[2]
+
+
 if __name__ == "__main__":
+    (CHART / "alerts.yaml").write_text(chart_alerts())
     for name, text in base_files().items():
         (KUSTOMIZE / name).write_text(text)
