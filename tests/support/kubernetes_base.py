@@ -1,5 +1,5 @@
-"""Writes the base for kustomize from the Helm chart, so that there is one description of styx in Kubernetes, and the
-alerts of the chart from those in `config/`.
+"""Writes the base for kustomize from the Helm chart, so that there is one description of styx in Kubernetes; and
+the alerts of the chart from those in `config/`.
 
     python -m tests.support.kubernetes_base
 
