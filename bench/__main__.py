@@ -31,7 +31,7 @@ from bench.routing import outages, route_stage, routes
 from bench.slow import memory, slow
 from bench.speed import speed, versions
 from bench.tls import tls
-from edge.platform.containers import ContainerFailed
+from edge.platform.containers.container import ContainerFailed
 from edge.rules.settings import LogSettings
 from edge.run import event_log
 

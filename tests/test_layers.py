@@ -85,9 +85,7 @@ LARGE_CLASSES: Mapping[str, str] = {
 "Classes of more than MOST_ATTRIBUTES attributes, and why."
 
 MOST_MODULES = 15
-LARGE_FOLDERS: Mapping[str, tuple[int, str]] = {
-    "platform": (18, "test equipment: one module for each thing that a hosting platform has"),
-}
+LARGE_FOLDERS: Mapping[str, tuple[int, str]] = {}
 "Folders of more than MOST_MODULES modules: how many they may have, and why."
 
 QUESTION = re.compile(r"_?(is|are|has|can|may|must|should|needs|allows|knows)(_|$)|_?(passed|believed)$")

@@ -22,7 +22,7 @@ from bench.lab.load_generator import LoadResult, Schedule
 from bench.lab.load_process import run_schedule
 from bench.lab.servers import Server, styx
 from bench.report import ratios, table, verdict
-from edge.platform.nginx_container import Binaries
+from edge.platform.containers.nginx_container import Binaries
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 SITE = "goodput"

@@ -17,7 +17,7 @@ from bench.report import verdict
 from edge.demo.demo import CONFIG, FRESHNESS, environ_of_styx
 from edge.demo.free_ports import free_port
 from edge.demo.styx_process import StyxProcess
-from edge.platform.containers import Make
+from edge.platform.containers.container import Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 BUSY = {"globex": 5, "acme": 3}

@@ -14,7 +14,7 @@ from edge.demo.browser import open_browser
 from edge.demo.free_ports import free_port, is_free
 from edge.demo.page.demo_page import DemoPage
 from edge.demo.styx_process import StyxFailed, StyxProcess
-from edge.platform.containers import ContainerFailed, Make
+from edge.platform.containers.container import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.route_api import CacheControl
 

@@ -16,7 +16,7 @@ from edge.demo.free_ports import free_port
 from edge.demo.script_client import ScriptClient, what_came, who_answered
 from edge.demo.script_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, ScriptContext, Step
 from edge.demo.styx_process import StyxFailed, StyxProcess
-from edge.platform.containers import ContainerFailed, Make
+from edge.platform.containers.container import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.route_api import CacheControl
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from edge.demo.script_client import Order, ScriptClient, ScriptReply, until
 from edge.demo.styx_process import StyxProcess
-from edge.platform.containers import Container
+from edge.platform.containers.container import Container
 from edge.platform.pocket_platform import PocketPlatform
 
 SITES: dict[str, dict[str, Any]] = {

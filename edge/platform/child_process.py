@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edge.platform.containers import ContainerFailed
+from edge.platform.containers.container import ContainerFailed
 
 GROUP_DEADLINE = 5.0
 "Seconds to wait for the rest of a process group."

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.platform.containers import ContainerFailed, Make
-from edge.platform.nginx_container import Binaries
+from edge.platform.containers.container import ContainerFailed, Make
+from edge.platform.containers.nginx_container import Binaries
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import EnvironmentSpec, Goal, Registry, StoredEnvironment
 

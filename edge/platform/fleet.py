@@ -14,10 +14,10 @@ from typing import Literal
 
 import structlog
 
-from edge.platform.builtin_container import BuiltinContainer
 from edge.platform.change_log import ChangeLog
-from edge.platform.containers import Container, ContainerSpec, ContainerTls, Recipe, Role, State
-from edge.platform.nginx_container import NginxContainer
+from edge.platform.containers.builtin_container import BuiltinContainer
+from edge.platform.containers.container import Container, ContainerSpec, ContainerTls, Recipe, Role, State
+from edge.platform.containers.nginx_container import NginxContainer
 from edge.platform.pki import PocketPki
 from edge.platform.registry import ContainerRow, Registry, StoredEnvironment, UnknownName
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from edge.platform.containers import ContainerFailed
+from edge.platform.containers.container import ContainerFailed
 from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.registry import NameTaken, Registry, StoredEnvironment, UnknownName

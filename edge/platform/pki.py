@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge.platform.containers import ContainerTls
+from edge.platform.containers.container import ContainerTls
 
 CONTAINER_NAME: Final = "{id}.containers.internal"
 "The DNS name in the certificate of a container; the default of `backends.tls.name`."

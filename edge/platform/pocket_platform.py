@@ -27,7 +27,7 @@ from aiohttp import web
 
 from edge.platform.certificate_api import CertificateApi
 from edge.platform.change_log import ChangeLog
-from edge.platform.containers import Container, Make, Role
+from edge.platform.containers.container import Container, Make, Role
 from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.manage_api import ManageApi, render_errors

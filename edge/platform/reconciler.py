@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from edge.platform.containers import Role
+from edge.platform.containers.container import Role
 from edge.platform.fleet import Fleet
 from edge.platform.registry import Registry, UnknownName
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from edge.platform.containers import Recipe, Role, State
+from edge.platform.containers.container import Recipe, Role, State
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 Hostname = Annotated[

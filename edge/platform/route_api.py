@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from edge.platform.change_log import EVERYTHING, ChangeLog, ReaderLost
-from edge.platform.containers import Role, State
+from edge.platform.containers.container import Role, State
 from edge.platform.registry import Registry
 
 LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"

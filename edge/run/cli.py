@@ -41,7 +41,7 @@ PAGE = 1000
 "Routes in one request to the admin API."
 
 if TYPE_CHECKING:
-    from edge.platform.containers import Make
+    from edge.platform.containers.container import Make
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -3,8 +3,8 @@
 import pytest
 
 from bench.balancing import goodput
-from edge.platform.containers import ContainerFailed
-from edge.platform.nginx_container import Binaries
+from edge.platform.containers.container import ContainerFailed
+from edge.platform.containers.nginx_container import Binaries
 
 pytestmark = [pytest.mark.long, pytest.mark.alone]
 

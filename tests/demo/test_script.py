@@ -5,8 +5,8 @@ import pytest
 from edge.demo import script
 from edge.demo.script_client import ScriptReply, what_came, who_answered
 from edge.demo.script_steps import STEPS, Result, Step
-from edge.platform.containers import ContainerFailed
-from edge.platform.nginx_container import Binaries
+from edge.platform.containers.container import ContainerFailed
+from edge.platform.containers.nginx_container import Binaries
 from tests.support.processes.process_verbs import listens
 
 try:

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge.platform.builtin_container import BuiltinContainer
-from edge.platform.containers import ContainerSpec, Recipe, State
+from edge.platform.containers.builtin_container import BuiltinContainer
+from edge.platform.containers.container import ContainerSpec, Recipe, State
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 DEADLINE = 100.0

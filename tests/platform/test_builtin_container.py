@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from edge.platform.builtin_container import IDLE_KEPT, lognormal
+from edge.platform.containers.builtin_container import IDLE_KEPT, lognormal
 from edge.rules.settings.traffic import PoolSettings
 
 

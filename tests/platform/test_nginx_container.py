@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from edge.platform.child_process import has_members
-from edge.platform.containers import ContainerFailed, ContainerSpec, Recipe
-from edge.platform.nginx_container import Binaries, NginxContainer
+from edge.platform.containers.container import ContainerFailed, ContainerSpec, Recipe
+from edge.platform.containers.nginx_container import Binaries, NginxContainer
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 try:
@@ -241,7 +241,7 @@ async def test_sleeps_until_the_first_request(build, ask):
 
 @real_servers
 async def test_a_start_that_fails_reports_the_logs(build, monkeypatch):
-    monkeypatch.setattr("edge.platform.nginx_files.NGINX_CONF", "nonsense {dir};\n")
+    monkeypatch.setattr("edge.platform.containers.nginx_files.NGINX_CONF", "nonsense {dir};\n")
     with pytest.raises(ContainerFailed, match="unknown directive"):
         await build()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from edge.platform.containers import ContainerFailed
-from edge.platform.nginx_container import Binaries
+from edge.platform.containers.container import ContainerFailed
+from edge.platform.containers.nginx_container import Binaries
 from edge.platform.pki import LIFETIME, PocketPki
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 

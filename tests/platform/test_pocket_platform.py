@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from edge.platform.containers import ContainerFailed
+from edge.platform.containers.container import ContainerFailed
 from edge.platform.fleet import Fleet
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.registry import NameTaken, UnknownName

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from edge.platform.containers import Activity
+from edge.platform.containers.container import Activity
 from edge.platform.fleet import Fleet
 from edge.platform.registry import ContainerRow, Registry
 from edge.platform.upkeep.upkeep import Upkeep

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import structlog
 
-from edge.platform.containers import ContainerFailed
+from edge.platform.containers.container import ContainerFailed
 from edge.platform.registry import UnknownName
 
 log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.platform.containers import Activity
+from edge.platform.containers.container import Activity
 from edge.platform.registry import ContainerRow
 from edge.platform.upkeep.reaper import Wakefulness, wakefulness
 

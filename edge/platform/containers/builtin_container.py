@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from edge.platform import reserved_port
-from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
-from edge.platform.containers import (
+from edge.platform.containers.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
+from edge.platform.containers.container import (
     Activity,
     ContainerSpec,
     ContainerTls,
@@ -29,8 +29,8 @@ from edge.platform.containers import (
     OnStateChange,
     State,
 )
+from edge.platform.containers.sample_site import Visit, respond
 from edge.platform.reserved_port import BACKLOG, ReservedPort
-from edge.platform.sample_site import Visit, respond
 
 STOP_DEADLINE = 5.0
 "Seconds after which `stop` cuts the requests in flight."
@@ -105,7 +105,7 @@ class RequestLedger:
 
 
 class BuiltinContainer:
-    """A container (`edge.platform.containers.Container`) in this process. `rand` draws the service times."""
+    """A `Container` in this process. `rand` draws the service times."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ unchanged, except that an X-Styx-Refused forged by PHP is removed.
 import os
 from pathlib import Path
 
-from edge.platform.containers import ContainerSpec
+from edge.platform.containers.container import ContainerSpec
 
 READY_PATH = "/.styx/ready"
 "php-fpm itself responds at this path, through nginx: a 200 shows that both are up."

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edge.platform.builtin_http import PIECE, ContainerRequest, response_head
-from edge.platform.containers import ContainerSpec
+from edge.platform.containers.builtin_http import PIECE, ContainerRequest, response_head
+from edge.platform.containers.container import ContainerSpec
 
 BLOCK = bytes(range(256)) * (PIECE // 256)
 HTML = "text/html; charset=utf-8"

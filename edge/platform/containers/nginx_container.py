@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from edge.platform.child_process import ChildProcess
-from edge.platform.containers import (
+from edge.platform.containers.container import (
     Activity,
     ContainerFailed,
     ContainerSpec,
@@ -31,7 +31,7 @@ from edge.platform.containers import (
     OnStateChange,
     State,
 )
-from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
+from edge.platform.containers.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
 from edge.platform.reserved_port import BACKLOG, ReservedPort, until_all_are_accepted
 
 START_DEADLINE = 10.0
@@ -69,7 +69,7 @@ class Binaries:
 
 
 class NginxContainer:
-    """A container (`edge.platform.containers.Container`) of nginx and php-fpm. Its spec must have a directory."""
+    """A `Container` of nginx and php-fpm. Its spec must have a directory."""
 
     def __init__(self, spec: ContainerSpec, *, on_state_change: OnStateChange | None = None) -> None:
         if spec.directory is None:
