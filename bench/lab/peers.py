@@ -186,7 +186,10 @@ async def nginx(directory: Path, backend_ports: Sequence[int], setup: ProxySetup
         hosts=" ".join(setup.hosts),
         access_log=log,
         ssl="" if setup.tls is None else " ssl",
-        certificate="" if setup.tls is None else f"ssl_certificate {setup.tls}; ssl_certificate_key {setup.tls};",
+        # (The nginx of Debian 12 does not speak TLS 1.3 unless it is told to.)
+        certificate=""
+        if setup.tls is None
+        else f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {setup.tls}; ssl_certificate_key {setup.tls};",
         servers="\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports),
     )
     async with _nginx("nginx", conf, directory, port, core=setup.core) as server:
