@@ -65,7 +65,7 @@ test-compiled: compiled  ## what `test` runs, less what starts processes, with t
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(COMPILED_TESTS) $(ARGS)
 
 fast: $(READY)  ## the pure rules only, without the simulated fleets: a few seconds
-	$(BIN)/pytest -q $(PARALLEL) -m "not long" --ignore tests/rules/test_fleets.py tests/rules
+	$(BIN)/pytest -q -n $(shell nproc) --maxprocesses 8 --dist worksteal -m "not long" --ignore tests/rules/test_fleets.py tests/rules
 
 bench: $(READY)  ## measurements beside other proxies, all of them or ARGS=NAME: bench/README.md
 	$(BIN)/python -m bench $(ARGS)
