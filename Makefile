@@ -64,8 +64,10 @@ plain:  ## plain Python again: remove what `compiled` has made
 test-compiled: compiled  ## what `test` runs, less what starts processes, with the compiled modules
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(COMPILED_TESTS) $(ARGS)
 
-fast: $(READY)  ## the pure rules only, without the simulated fleets: a few seconds
-	$(BIN)/pytest -q -n $(shell nproc) --maxprocesses 8 --dist worksteal -m "not long" --ignore tests/rules/test_fleets.py tests/rules
+fast: $(READY)  ## the pure rules only, without simulations and the longest properties: a quarter of a minute
+	$(BIN)/pytest -q -n $(shell nproc) --maxprocesses 8 --dist worksteal -p no:logging -p no:anyio -m "not long" \
+		--ignore tests/rules/test_fleets.py --ignore tests/rules/test_lookup_floods.py \
+		--ignore tests/rules/test_framing_properties.py tests/rules $(ARGS)
 
 bench: $(READY)  ## measurements beside other proxies, all of them or ARGS=NAME: bench/README.md
 	$(BIN)/python -m bench $(ARGS)
