@@ -52,7 +52,7 @@ async def test_an_edge_that_is_well(styx):
     processes = [name for name in parts if name.startswith("processes/")]
     assert len(processes) == 4
     for name in processes:
-        assert "most recent call first" in parts[name], name
+        assert "Main thread 0x" in parts[name], name
     [worker] = [part for name, part in parts.items() if name.endswith("-worker-1.txt")]
     assert "worker_process.py" in worker
     assert "VmRSS" in worker

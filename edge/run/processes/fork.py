@@ -57,6 +57,7 @@ def _settle(title: str, keep: Iterable[int]) -> None:
     for number in HANDLED:
         # A terminal sends SIGINT to all processes: only the master handles it, and drains the children.
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+    stacks.ignore_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # By number, without the objects that hold them, which are never used again in this process. A descriptor that
     # stayed open would keep the channel of another child open when the master is gone.
@@ -67,7 +68,8 @@ def _settle(title: str, keep: Iterable[int]) -> None:
             os.closerange(last + 1, descriptor)
         last = descriptor
     setproctitle(title)
-    faulthandler.enable()
+    # Of this thread only: stacks of threads that run meanwhile cannot be read without risk (see stacks.py).
+    faulthandler.enable(all_threads=False)
     stacks.write_on_signal()
     if logging.getLogger().handlers:
         event_log.name_process(title.removeprefix("styx: "))

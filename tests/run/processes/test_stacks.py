@@ -1,8 +1,12 @@
 """Stacks of a process that does not run its loop any more."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from edge.run.processes.stacks import SIGNAL, NoStacks, handles, read_stacks
 from tests.support.processes.process_verbs import ROOT
 
 STUCK = """
-import sys
+import collections, itertools, threading
 from edge.run.processes.stacks import write_on_signal
 
 def goes_round_for_ever():
@@ -19,18 +23,67 @@ def goes_round_for_ever():
     while True:
         pass
 
+def never_returns_from_a_call():
+    print("ready", flush=True)
+    collections.deque(itertools.repeat(1), maxlen=0)
+
+def calls(depth=20):
+    if depth:
+        return calls(depth - 1)
+    return [number for number in range(5)]
+
+def has_busy_threads():
+    def works():
+        while True:
+            calls()
+    for _ in range(3):
+        threading.Thread(target=works, daemon=True).start()
+    goes_round_for_ever()
+
 write_on_signal()
-goes_round_for_ever()
 """
+
+
+@contextmanager
+def process_that(does: str) -> Iterator[subprocess.Popen]:
+    code = f"{STUCK}\n{does}()"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
 def stuck():
-    process = subprocess.Popen([sys.executable, "-c", STUCK], cwd=ROOT, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"ready\n"
-    yield process
-    process.kill()
-    process.communicate()
+    with process_that("goes_round_for_ever") as process:
+        yield process
+
+
+def test_the_stacks_of_all_threads():
+    with process_that("has_busy_threads") as process:
+        found = read_stacks(process.pid, 10.0)
+    assert found.startswith("Main thread 0x")
+    assert found.count("most recent call first") == 4
+    assert found.count("has_busy_threads.<locals>.works") == 3
+
+
+def test_a_process_is_none_the_worse_for_the_question():
+    """Also when its threads are busy, and however often it is asked."""
+    with process_that("has_busy_threads") as process:
+        for _ in range(3000):  # with faulthandler, a third of this ended it
+            os.kill(process.pid, SIGNAL)
+            time.sleep(0.0002)  # signals that come while one is pending are one with it
+        assert "most recent call first" in read_stacks(process.pid, 10.0)
+        assert process.poll() is None
+
+
+def test_a_process_in_a_call_that_never_returns():
+    with process_that("never_returns_from_a_call") as process:
+        found = read_stacks(process.pid, 2.0)
+        assert found.count("never_returns_from_a_call") == 1
+        assert process.poll() is None
 
 
 def test_a_process_in_an_endless_loop(stuck):
