@@ -23,7 +23,8 @@ from edge.rules.settings.file import parse
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import event_log
 from edge.run.control.channel import ChildEnd
-from edge.run.control.control_client import ControlClient, Password
+from edge.run.control.control_client import ControlClient
+from edge.run.control.control_link import Password
 from edge.run.control.control_messages import (
     AcceptFor,
     AcceptingStarted,

@@ -2,20 +2,18 @@
 
 import asyncio
 import itertools
-import logging
 import os
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from edge import __version__
 from edge.rules.routing.change_records import Change
 from edge.rules.tls.challenge_responses import Challenge
-from edge.run.control.control_client import Password
+from edge.run.control.control_link import ControlLink, Password
 from edge.run.control.control_messages import (
     AskHostname,
-    BadMessage,
     CertificatesWanted,
     Changed,
     ControlReply,
@@ -23,38 +21,22 @@ from edge.run.control.control_messages import (
     Message,
     ServeChallenges,
     ToIssuer,
-    Unpacker,
-    packed,
 )
-from edge.run.control.keep_connected import keep_connected
 
 TIMEOUT = 10.0
 "Seconds for the admin process to reply."
 
-log = logging.getLogger("styx.issuer")
 
-
-class IssuerLink(asyncio.Protocol):
-    """A connection to the admin process, made again when it is lost. `wanted` is called with hostnames for which
-    workers have found no certificate."""
+class IssuerLink(ControlLink):
+    """The issuer's connection to the admin process. `wanted` is called with hostnames for which workers have found
+    no certificate."""
 
     def __init__(self, password: Password, wanted: Callable[[list[str]], None]) -> None:
-        self._password = password
+        super().__init__(password, ToIssuer)
         self._wanted = wanted
-        self._transport: asyncio.Transport | None = None
-        self._lost = asyncio.Event()
-        self._unpacker = Unpacker(ToIssuer)
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Future[bytes]] = {}
         self._challenges: dict[str, Challenge] = {}
-
-    async def stay_connected(self) -> None:
-        """Connect now, and again whenever the connection is lost."""
-        await keep_connected(self._password.address, self._begin, self._lost)
-
-    def _begin(self) -> "IssuerLink":
-        self._unpacker = Unpacker(ToIssuer)
-        return self
 
     async def route_of(self, hostname: str) -> str:
         """Whether the source of routes knows a hostname: `known`, `unknown`, or `unsure`."""
@@ -90,35 +72,17 @@ class IssuerLink(asyncio.Protocol):
         finally:
             del self._replies[number]
 
-    def _send(self, message: Message) -> bool:
-        if self._transport is None or self._transport.is_closing():
-            return False
-        self._transport.write(packed(message))
-        return True
+    # ControlLink
 
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+    def _connected(self) -> None:
         self._send(Hello(__version__, self._password.secret, 0, os.getpid(), "issuer"))
         if self._challenges:  # the admin process may be another one
             self._send(ServeChallenges(0, list(self._challenges.values())))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+    def _disconnected(self) -> None:
         for reply in self._replies.values():
             if not reply.done():
                 reply.set_exception(ConnectionResetError())
-        self._lost.set()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._unpacker.feed(data):
-                self._receive(message)
-        except BadMessage as error:
-            log.warning("control connection closed", extra={"code": "bad_control_message", "error": str(error)})
-            if self._transport is not None:
-                self._transport.abort()
 
     def _receive(self, message: Any) -> None:
         match message:

@@ -28,7 +28,7 @@ from edge.run import event_log
 from edge.run.acme.issuer import Issuer
 from edge.run.acme.issuer_link import IssuerLink
 from edge.run.control.channel import ChildEnd
-from edge.run.control.control_client import Password
+from edge.run.control.control_link import Password
 from edge.run.control.control_messages import ApplySettings, Drain, Ready, SettingsApplied
 
 log = structlog.get_logger("styx.issuer")

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ from edge.rules.pages.template_files import page_of
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.route_records import records
 from edge.run import event_log
+from edge.run.control.control_link import ControlLink, Password
 from edge.run.control.control_messages import (
     MOST,
     MOST_RECORD_BYTES,
@@ -48,17 +49,13 @@ from edge.run.control.control_messages import (
     HealthEventsSeen,
     Hello,
     Invalidate,
-    Message,
     PagesAre,
     RenewTokens,
     RoutesLearned,
     ServeChallenges,
     SetLogLevel,
     ToWorker,
-    Unpacker,
-    packed,
 )
-from edge.run.control.keep_connected import keep_connected
 from edge.run.recent_events import RecentEvents
 from edge.run.routes.route_set_receiver import RoutesReceiver
 from edge.run.worker import Worker
@@ -75,16 +72,8 @@ MOST_REPLY = MOST - 1024
 log = logging.getLogger("styx.control")
 
 
-class Password(NamedTuple):
-    """The address of the control channel, and the secret by which a worker identifies itself."""
-
-    address: str
-    secret: bytes
-
-
-class ControlClient(asyncio.Protocol):
-    """A worker's connection to the admin process, made again when it is lost. `waiting`: as WAITING.
-    `recent_events`: of this process."""
+class ControlClient(ControlLink):
+    """A worker's connection to the admin process. `waiting`: as WAITING. `recent_events`: of this process."""
 
     def __init__(
         self,
@@ -95,15 +84,12 @@ class ControlClient(asyncio.Protocol):
         waiting: int = WAITING,
         recent_events: RecentEvents | None = None,
     ) -> None:
+        super().__init__(password, ToWorker)
         self._worker = worker
         self._slot = slot
-        self._password = password
         self._most_waiting = waiting
-        self._transport: asyncio.Transport | None = None
-        self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sender: Timer | None = None
-        self._unpacker = Unpacker(ToWorker)
         self._shared = worker.context.resolver.environments.shared
         self._shared.ring = self._schedule_health_events
         self.routes_pushed = RoutesReceiver(lambda: worker.context.pushed, self._send)
@@ -115,7 +101,7 @@ class ControlClient(asyncio.Protocol):
         """Connect now, and again whenever the connection is lost."""
         background = self._worker.background
         self.routes_pushed.start(background)
-        self._task = background.run(BackgroundTask.CONTROL_CHANNEL, self._stay_connected)
+        self._task = background.run(BackgroundTask.CONTROL_CHANNEL, self.stay_connected)
         self._sender = background.every(BackgroundTask.CONTROL_SENDER, SEND_INTERVAL, self._send_learned)
 
     async def stop(self) -> None:
@@ -134,49 +120,23 @@ class ControlClient(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    async def _stay_connected(self) -> None:
-        await keep_connected(self._password.address, self._begin, self._lost)
-
-    def _begin(self) -> "ControlClient":
-        self._unpacker = Unpacker(ToWorker)
-        return self
-
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        drains = self._worker.context.table.drains.left(self._worker.context.clock())
-        self._send(Hello(__version__, self._password.secret, self._slot, os.getpid()))
-        self._send(Drained(drains))
-
     @property
-    def _has_room(self) -> bool:
+    def _is_read(self) -> bool:
         """Whether the admin process is connected and reads."""
-        transport = self._transport
-        if transport is None or transport.is_closing():  # `connection_lost` comes a moment later
-            return False
-        return transport.get_write_buffer_size() < self._most_waiting
-
-    def _send(self, message: Message) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        try:
-            self._transport.write(packed(message))
-        except BadMessage as error:
-            log.error("control message not sent", extra={"code": "control_message_not_sent", "error": str(error)})
+        return self._has_room(self._most_waiting)
 
     def _send_learned(self) -> None:
         """Send learned routes and discovered changes to the admin process, which passes them on and saves them.
         While there is no room, only their hostnames are remembered."""
         resolver = self._worker.context.resolver
-        while self._has_room and (
+        while self._is_read and (
             learned := resolver.compact_routes.take_unpublished(MOST_RECORDS, MOST_RECORD_BYTES)
         ):
             self._send(RoutesLearned(learned))
-        if self._has_room and (changes := resolver.discovered.take_all(self._worker.context.clock())):
+        if self._is_read and (changes := resolver.discovered.take_all(self._worker.context.clock())):
             self._send(Changed(changes))
         wishes = self._worker.certificate_wishes
-        if wishes is not None and self._has_room and (wanted := wishes.take()):
+        if wishes is not None and self._is_read and (wanted := wishes.take()):
             self._send(CertificatesWanted(wanted))
 
     def _schedule_health_events(self) -> None:
@@ -188,22 +148,18 @@ class ControlClient(asyncio.Protocol):
     def _send_health_events(self) -> None:
         self._sending_soon = False
         events = self._shared.take()
-        if self._has_room:
+        if self._is_read:
             self._send(HealthEventsSeen(events))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self.routes_pushed.disconnected()
-        self._lost.set()
+    # ControlLink
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._unpacker.feed(data):
-                self._receive(message)
-        except BadMessage as error:
-            log.warning("control connection closed", extra={"code": "bad_control_message", "error": str(error)})
-            if self._transport is not None:
-                self._transport.abort()
+    def _connected(self) -> None:
+        drains = self._worker.context.table.drains.left(self._worker.context.clock())
+        self._send(Hello(__version__, self._password.secret, self._slot, os.getpid()))
+        self._send(Drained(drains))
+
+    def _disconnected(self) -> None:
+        self.routes_pushed.disconnected()
 
     def _receive(self, message: Any) -> None:
         """Handle one message. An exception is logged: closing the connection would not help, because the same
@@ -241,7 +197,7 @@ class ControlClient(asyncio.Protocol):
                 extra={"code": "control_request_failed", "message_type": type(question).__name__},
             )
             reply = ControlReply(question.number, b"", f"{type(error).__name__}: {error}")
-        if self._has_room:
+        if self._is_read:
             self._send(reply)
         elif self._transport is not None:
             log.warning("control connection not read", extra={"code": "control_connection_stalled"})

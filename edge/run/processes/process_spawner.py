@@ -19,7 +19,7 @@ from edge.run import admin_process, worker_process
 from edge.run.acme import issuer_process
 from edge.run.configuration_file import ConfigurationText
 from edge.run.control.channel import MasterEnd
-from edge.run.control.control_client import Password
+from edge.run.control.control_link import Password
 from edge.run.control.control_messages import (
     AdminToMaster,
     FromChild,

@@ -46,7 +46,7 @@ class RoutesReceiver:
     def __init__(
         self,
         pushed: Callable[[], PushedRoutes],
-        send: Callable[[Message], None],
+        send: Callable[[Message], object],
         *,
         hold_timeout: float = HOLD_TIMEOUT,
     ) -> None:

@@ -16,7 +16,8 @@ from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.settings import Settings
-from edge.run.control.control_client import ControlClient, Password
+from edge.run.control.control_client import ControlClient
+from edge.run.control.control_link import Password
 from edge.run.control.control_messages import (
     MOST_HELLO,
     MOST_RECORD_BYTES,
