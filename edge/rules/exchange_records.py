@@ -1,6 +1,7 @@
 """Records of finished exchanges, which the access log writes and the metrics count. Without logic.
 
-The order of the fields is their order in the log.
+The order of the fields is their order in the log. No record refers to itself, so the garbage collector need not
+look at them.
 """
 
 import msgspec
@@ -19,7 +20,7 @@ LOG_CONSTANTS = {
 "Fields of a line besides those of the record, the same in all lines of one worker."
 
 
-class Attempted(msgspec.Struct, frozen=True):
+class Attempted(msgspec.Struct, frozen=True, gc=False):
     """The record of one attempt at one backend."""
 
     backend: str
@@ -41,7 +42,7 @@ class DetailedAttempt(Attempted, frozen=True):
     "Address and port of the backend, with `tls:` before it if TLS is spoken there; or unix:/path."
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, gc=False):
     """The record of one exchange: how it ended, and how long each part took."""
 
     time: float

@@ -4,7 +4,7 @@ import timeit
 import pytest
 
 from edge.admin import request_counters as at
-from edge.admin.metric_sources import LOWEST_STATUS, STATUSES
+from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS, STATUSES
 from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import LAYOUT, TIMES, Scoreboard, cell, observe
 from edge.rules.exchange_records import Attempted
@@ -82,6 +82,16 @@ def test_every_status_of_three_digits_has_a_cell(row, request_counters, outcome,
 def test_a_bound_belongs_to_its_bucket(row, ms, bucket):
     observe(row.cells, at.TOTAL, ms)
     assert row.cells[at.TOTAL + 1 : at.TOTAL + TIMES].tolist().index(1) == bucket
+
+
+@pytest.mark.parametrize("bound", BOUNDS_MS)
+def test_the_time_of_a_request_is_in_the_bucket_of_its_bound_or_in_the_next(row, request_counters, outcome, bound):
+    number = BOUNDS_MS.index(bound)
+    for ms, bucket in ((bound, number), (bound * 1.001, number + 1)):
+        before = row.cells[at.TOTAL + 1 : at.TOTAL + TIMES].tolist()
+        request_counters.record(outcome(total_ms=ms))
+        after = row.cells[at.TOTAL + 1 : at.TOTAL + TIMES].tolist()
+        assert [later - earlier for earlier, later in zip(before, after, strict=True)].index(1) == bucket
 
 
 def test_lookups_at_the_core_api(row, request_counters):

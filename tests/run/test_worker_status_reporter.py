@@ -58,7 +58,7 @@ async def test_the_busiest_are_reported_with_one_of_their_hostnames(worker):
     add(worker, "acme", "a.test", "b.test")
     sites = worker.context.top_sites
     for site in ("acme", "gone"):
-        sites.batch.append(((site, "live"), 503, 20.0, worker.test_clock.now))
+        sites.record((site, "live"), 503, 20.0, worker.test_clock.now)
     report = WorkerStatusReporter(worker.context).top()
     for loads in (report.requests, report.failures, report.time):
         assert {load.site: load.hostname for load in loads} == {"acme": "a.test", "gone": ""}

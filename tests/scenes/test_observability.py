@@ -223,6 +223,20 @@ async def test_the_busiest_and_most_failing_sites(scene):
     assert {load.site for load in report.requests} == {"shop", "broken", "empty"}, "an unknown host is no site"
 
 
+async def test_of_very_many_requests_some_are_left_out_of_the_busiest_sites_but_no_failure(scene):
+    scene.route("shop.test", [scene.backend()], site="shop")
+    scene.route("broken.test", [scene.dead()], site="broken")
+    await scene.get("nobody.test")
+    sites = scene.worker.context.top_sites
+    sites.skip = 2
+    for host in ("shop.test", "broken.test", "shop.test"):
+        await scene.get(host)
+    assert sites.skip == 0
+    await scene.get("shop.test")
+    report = sites.report(scene.worker.context.clock())
+    assert {load.site: load.requests for load in report.requests} == {"shop": 1, "broken": 1}
+
+
 async def test_connections_are_counted_for_their_listener_as_long_as_they_are_open(scene):
     """Those that wait for a PROXY header, too, and those that linger after their response."""
     here = {"trusted": ("127.0.0.0/8",)}

@@ -171,6 +171,8 @@ class AccessLog(OutcomeLog):
         self._rand = rand
         self._longest = NO_LIMIT
         self._batch = bytearray()
+        self._record = bytearray()
+        "The latest record as JSON."
         self._lines = 0
         "Lines in the batch. Counting them in the thread would make the loop wait for the interpreter lock."
         self._room = max(settings.buffer - BATCH, BATCH)
@@ -206,21 +208,23 @@ class AccessLog(OutcomeLog):
 
     def write(self, outcome: Outcome, request: Request | None = None, response: Response | None = None) -> None:
         """Add the line of one exchange."""
-        end, batch = self._json_end, self._batch
+        end, record = self._json_end, self._record
         if not end:
             self._write_otherwise(outcome, request, response)
             return
-        # Encoded directly into the batch: 0.2 µs cheaper than a bytes object for each line.
-        start = len(batch)
+        # Always into the same bytearray, which is seldom too small, where the batch would grow with each line.
         try:
-            _encode_into(outcome, batch, -1)
-            written = batch[start:]
-            is_plain = written.isascii() and DEL not in written
+            _encode_into(outcome, record)
+            is_plain = record.isascii() and DEL not in record
         except UnicodeEncodeError:
             is_plain = False
         if not is_plain:  # rare: the check is on the way of every request, the escaping is not
-            batch[start:] = escaped_json(outcome)
-        batch[-1:] = end
+            record[:] = escaped_json(outcome)
+        record.pop()  # the brace; assigning `end` to a slice takes three times as long
+        batch = self._batch
+        start = len(batch)
+        batch += record
+        batch += end
         self._lines += 1
         size = len(batch)
         if size >= BATCH or size - start > self._longest:

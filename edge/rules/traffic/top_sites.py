@@ -5,8 +5,8 @@ and one of all requests, in which a request weighs 1 and as much again for each 
 more than 1/CAPACITY of all weight is there, however many environments there are, and no weight is too low by more
 than that. There are two windows of WINDOW seconds: the one under way, and the one before it.
 
-Finished requests are collected in a batch, to which the exchange adds them without a call. When there are many, a
-sample of each batch is looked at, whose members stand for those that are left out; of failures, another one.
+Failures are all counted. Of other requests, one of EVERY is counted for all of them when there are many; the
+exchange counts down `skip` for those that are left out, without a call.
 """
 
 import heapq
@@ -17,15 +17,15 @@ from edge.rules.traffic.top_records import SiteLoad, TopReport
 CAPACITY: Final = 200
 "Environments in each sketch."
 WINDOW: Final = 60.0
-BATCH: Final = 256
-"Requests in a full batch."
-BUSY: Final = 2.0
-"Seconds: of a batch that is full within less, a sample is looked at; of others, all requests."
+BUSY: Final = 256
+"Requests within BUSY_SECONDS from which on not each is counted."
+BUSY_SECONDS: Final = 2.0
 EVERY: Final = 31
-"""One of so many is in a sample: some microseconds for each. A prime number, because requests may come in a rhythm,
-such as a page and its images."""
-FEW: Final = 16
-"So few failures in a batch are all looked at."
+"""One of so many is counted when there are many: it takes a microsecond. A prime number, because requests may come
+in a rhythm, such as a page and its images."""
+STEP: Final = 19
+"""Of EVERY successive requests, the one that is counted is so much further on than of those before. All places have
+their turn; as EVERY divided by the golden ratio it also spreads few samples evenly, whatever their rhythm."""
 MOST_REPORTED: Final = 50
 LEAST_FAILURE: Final = 500
 "Status from which a response counts as a failure."
@@ -74,44 +74,48 @@ class SpaceSaving:
         return self._entries
 
 
-Finished = tuple[tuple[str, str], int, float, float]
-"A finished request: site and environment, status, milliseconds that it took, and when it ended."
-
-
 class TopSites:
     """The sketches of one worker. Times are of a clock that only goes forward, in seconds."""
 
-    __slots__ = ("_before", "_began", "_first", "_now", "_window_at", "batch")
+    __slots__ = ("_before", "_began", "_counted", "_every", "_now", "_place", "_since", "_window_at", "skip")
 
     def __init__(self, now: float) -> None:
-        self.batch: list[Finished] = []
-        "Requests that are not counted yet. Who adds one calls `count_batch` when there are BATCH."
-        self._first = 0
-        "Index of the first one in the next sample."
-        self._window_at = self._began = now
+        self.skip = 0
+        """Requests that are left out before the next one is counted. While it is above 0, a finished request that
+        has not failed lowers it by one; any other is given to `record`."""
+        self._every = 1
+        "Requests for which one is counted: 1 or EVERY."
+        self._place = 0
+        "Which one of EVERY requests is counted."
+        self._counted = 0
+        "Requests that were counted or left out since `_since`, without failures."
+        self._since = self._window_at = self._began = now
         self._now = _new_window()
         self._before: tuple[SpaceSaving, SpaceSaving] | None = None
 
-    def count_batch(self) -> None:
-        """Count the requests of the batch."""
-        batch, self.batch = self.batch, []
-        is_busy = len(batch) >= BATCH and batch[-1][3] - batch[0][3] < BUSY
-        failures = [request for request in batch if request[1] >= LEAST_FAILURE]
-        others = [request for request in batch if request[1] < LEAST_FAILURE] if failures else batch
-        self._count(others, failed=False, every=EVERY if is_busy else 1)
-        self._count(failures, failed=True, every=EVERY if is_busy and len(failures) > FEW else 1)
+    def record(self, key: tuple[str, str], status: int, ms: float, now: float) -> None:
+        """Count a finished request of a site and environment (`key`), which took `ms` milliseconds."""
+        if now - self._window_at >= WINDOW:
+            self._next_window(now)
+        if status >= LEAST_FAILURE:
+            self._now[0].add(key, 1.0 + ms / 1000, 1.0, 1.0, ms / 1000)
+            self._now[1].add(key, 1.0, 1.0, 1.0, ms / 1000)
+            return
+        weight = float(self._every)
+        seconds = weight * ms / 1000
+        self._now[0].add(key, weight + seconds, weight, 0.0, seconds)
+        self._counted += self._every
+        if self._counted >= BUSY:
+            self._adapt(now)
+        if self._every > 1:
+            place = (self._place + STEP) % EVERY
+            self.skip = EVERY - 1 + place - self._place
+            self._place = place
 
-    def _count(self, requests: list[Finished], *, failed: bool, every: int) -> None:
-        """Count one of `every` so many requests for all of them. Each is as likely to be that one."""
-        self._first = (self._first + 1) % EVERY
-        weight = float(every)
-        for key, _, ms, ended in requests[self._first % every :: every]:
-            if ended - self._window_at >= WINDOW:
-                self._next_window(ended)
-            seconds, failures = weight * ms / 1000, weight if failed else 0.0
-            self._now[0].add(key, weight + seconds, weight, failures, seconds)
-            if failed:
-                self._now[1].add(key, failures, weight, failures, seconds)
+    def _adapt(self, now: float) -> None:
+        """Decide whether each request is counted from now on."""
+        self._every = EVERY if self._counted >= BUSY and now - self._since < BUSY_SECONDS else 1
+        self._counted, self._since = 0, now
 
     def _next_window(self, now: float) -> None:
         # A window without requests for long is no measure of the time before it.
@@ -121,7 +125,9 @@ class TopSites:
 
     def report(self, now: float) -> TopReport:
         """The heaviest of both windows."""
-        self.count_batch()
+        if now - self._since >= BUSY_SECONDS:  # few requests may have come since they were many
+            self._adapt(now)
+            self.skip = 0
         if now - self._window_at >= WINDOW:
             self._next_window(now)
         everything = self._merged(0)

@@ -78,6 +78,20 @@ async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
     assert (log.written, log.dropped) == (1, 0)
 
 
+async def test_nothing_of_a_line_is_left_for_the_next(tmp_path, outcome):
+    """Short after long ones, and after some that had to be escaped."""
+    path = tmp_path / "access.log"
+    log = access_log(str(path))
+    log.start()
+    targets = ["/", "/" + "x" * 9000, "/a", "/\udcff", "/b", "/\x7f\x9b", "/c", "/" + "y" * (2 * BATCH), "/d"]
+    for target in targets:
+        log.write(outcome(target=target))
+    log.close()
+    written = lines(path)
+    assert all(tuple(line) == (*Outcome.__struct_fields__, *LOG_CONSTANTS) for line in written)
+    assert [line["target"] for line in written] == [t.replace("\udcff", "\\udcff") for t in targets]
+
+
 async def test_sampling_leaves_out_plain_successes_only(tmp_path, outcome):
     path = tmp_path / "access.log"
     rand = iter([0.24, 0.25, 0.9, 0.0]).__next__

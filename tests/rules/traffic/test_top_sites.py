@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.rules.traffic.top_sites import BATCH, CAPACITY, MOST_REPORTED, WINDOW, SpaceSaving, TopSites
+from edge.rules.traffic.top_sites import (
+    BUSY,
+    BUSY_SECONDS,
+    CAPACITY,
+    EVERY,
+    LEAST_FAILURE,
+    MOST_REPORTED,
+    WINDOW,
+    SpaceSaving,
+    TopSites,
+)
 
 
 def test_heavy_keys_are_found_among_very_many() -> None:
@@ -41,9 +51,10 @@ def test_the_bounds_of_the_sketch_hold_for_any_stream(stream: list[int], capacit
 
 def finish(top: TopSites, site: str, status: int, ms: float, now: float) -> None:
     """What the end of a request does."""
-    top.batch.append(((site, "live"), status, ms, now))
-    if len(top.batch) >= BATCH:
-        top.count_batch()
+    if top.skip and status < LEAST_FAILURE:
+        top.skip -= 1
+    else:
+        top.record((site, "live"), status, ms, now)
 
 
 def play(top: TopSites, requests: list[tuple[str, int, float]], now: float) -> None:
@@ -90,13 +101,13 @@ def test_a_sample_stands_for_those_that_are_left_out() -> None:
         assert 0.85 * count / 100 < loads[site].seconds < 1.15 * count / 100
 
 
-@pytest.mark.parametrize("period", [2, 3, 4, 8, 16, 31, 32, 62, 64])
+@pytest.mark.parametrize("period", [2, 3, 4, 8, 16, 31, 32, 43, 62, 64, 93, 101])
 def test_requests_in_a_rhythm_are_counted_truly(period: int) -> None:
     top = TopSites(0.0)
-    for number in range(310 * BATCH):
+    for number in range(80_000):
         finish(top, "page" if number % period == 0 else "image", 200, 10.0, 1.0)
     loads = {load.site: load for load in top.report(2.0).requests}
-    assert 0.9 < loads["page"].requests / (310 * BATCH / period) < 1.1
+    assert 0.9 < loads["page"].requests / (80_000 / period) < 1.1
 
 
 def test_of_few_requests_each_is_counted() -> None:
@@ -107,24 +118,52 @@ def test_of_few_requests_each_is_counted() -> None:
     assert {load.requests for load in top.report(60.0).requests} == {60.0}
 
 
+def test_after_many_requests_each_of_few_is_counted() -> None:
+    """Three thousand in three seconds, then five in a minute."""
+    top = TopSites(0.0)
+    for number in range(3000):
+        finish(top, "busy", 200, 1.0, number / 1000)
+    assert top.skip > 0
+    top.report(4.0 + BUSY_SECONDS)
+    play(top, [("few", 200, 1.0)] * 5, 30.0)
+    assert {load.site: load.requests for load in top.report(31.0).requests}["few"] == 5.0
+
+
+def test_nobody_has_to_ask_before_each_of_few_requests_is_counted() -> None:
+    top = TopSites(0.0)
+    for number in range(3000):
+        finish(top, "busy", 200, 1.0, number / 1000)
+    for number in range(2 * BUSY):  # the last one to be skipped, and those that show how few they are
+        finish(top, "few", 200, 1.0, 3.0 + number)
+    assert top.skip == 0
+
+
+def test_a_pause_between_two_that_are_counted_is_bounded() -> None:
+    top, most = TopSites(0.0), 0
+    for _ in range(100 * EVERY):
+        finish(top, "busy", 200, 1.0, 1.0)
+        most = max(most, top.skip)
+    assert 0 < most < 2 * EVERY
+
+
 def test_each_rare_failure_is_counted() -> None:
     top = TopSites(0.0)
-    for number in range(10 * BATCH):
+    for number in range(10 * BUSY):
         finish(top, "rare" if number % 50 == 0 else "busy", 503 if number % 50 == 0 else 200, 1.0, 1.0)
     [load] = top.report(2.0).failures
-    assert (load.site, load.failures) == ("rare", len(range(0, 10 * BATCH, 50)))
+    assert (load.site, load.failures) == ("rare", len(range(0, 10 * BUSY, 50)))
 
 
-def test_a_flood_of_failures_is_sampled_too() -> None:
+def test_each_failure_of_a_flood_is_counted() -> None:
     top = TopSites(0.0)
     for number in range(20_000):
         finish(top, "broken", 503, 1.0, number / 20_000)
     [load] = top.report(1.0).failures
-    assert 0.95 * 20_000 < load.failures < 1.05 * 20_000
+    assert (load.failures, load.requests) == (20_000, 20_000)
 
 
-def test_a_batch_that_waited_is_counted_in_the_window_of_its_requests() -> None:
-    """A request and, minutes later, another one: the first is no request of the last two windows."""
+def test_a_request_and_minutes_later_another_one() -> None:
+    """The first is no request of the last two windows."""
     top = TopSites(0.0)
     finish(top, "old", 200, 1.0, 10.0)
     finish(top, "new", 200, 1.0, 10 * WINDOW)
@@ -135,7 +174,6 @@ def test_memory_is_bounded() -> None:
     top = TopSites(0.0)
     for number in range(30 * CAPACITY):
         finish(top, f"site{number}", 503, 1.0, number * 0.01)
-        assert len(top.batch) < BATCH
     report = top.report(30 * CAPACITY * 0.01)
     assert all(len(sketch) <= CAPACITY for sketch in top._now)
     assert max(map(len, (report.requests, report.failures, report.time))) <= MOST_REPORTED
