@@ -76,7 +76,6 @@ LARGE_CLASSES: Mapping[str, str] = {
     "CertificateResolver": "the collaborators of the resolver, and the questions under way",
     "RouteResolver": "the collaborators of the resolver, and the lookups under way",
     "Pool": "limits, counts and shelves of all kept connections",
-    "Listener": "one object for each listening socket: what each connection needs, prepared once",
     "Worker": "what a worker has once: listeners, log, tracer, TLS",
     "ControlServer": "what the admin process has once of all workers",
     "AdminProcess": "what the admin process has once",

@@ -2,31 +2,21 @@
 
 import asyncio
 import errno
-import ipaddress
 import os
 import select
 import socket
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
 from typing import Any
 
-from edge.net.accept.accept_chain import AcceptStep, InfoOf, NewConnection, Reject, StepFactory
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
-from edge.net.accept.lingering_close import close_rejected, turn_away, turn_away_h2
-from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader, proxies_only
-from edge.net.h1.h1_connection import H1Connection
-from edge.net.h2.h2_connection import H2Connection
-from edge.net.tls.tls_accept import TlsAccept
+from edge.net.accept.new_clients import NewClients
 from edge.net.transport.tcp_keepalive import set_keepalive
 from edge.net.worker_context import WorkerContext
-from edge.rules.http.hop_by_hop import ClientInfo
-from edge.rules.http.proxy_protocol import ProxiedClient
 from edge.rules.settings import ListenerSettings, TimeoutSettings
 from edge.rules.settings.values import Address
-from edge.rules.tls.request_gate import AcmeProofs, HttpsRedirect, RequestGate
 
 PRIVILEGED = (
     " (low ports need root or CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl "
@@ -34,8 +24,6 @@ PRIVILEGED = (
 )
 
 
-TRUST_MEMO = 1024
-"Addresses of which each listener remembers whether they are a trusted proxy's."
 _FILE_STAYS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 "The file of a Unix socket is removed by the process that bound it, because other workers accept on it, too."
 
@@ -110,20 +98,6 @@ def _umask(mask: int | None) -> Iterator[None]:
         os.umask(before)
 
 
-def _by_alpn(context: WorkerContext, connection: NewConnection) -> AcceptStep:
-    """The HTTP connection for the protocol that the TLS handshake has settled on (RFC 7301)."""
-    is_h2 = connection.tls is not None and connection.tls.alpn == "h2"
-    return H2Connection(context, connection) if is_h2 else H1Connection(context, connection)
-
-
-def _gate(settings: ListenerSettings, context: WorkerContext) -> RequestGate | None:
-    """The gate of all connections of a listener; None = there is none, or it depends on their certificate."""
-    gate = HttpsRedirect(settings.redirect_to_https) if settings.redirect_to_https else None
-    if context.challenges is None or settings.tls:
-        return gate
-    return AcmeProofs(context.challenges, gate)
-
-
 class Listener:
     """Accepts client connections on one socket.
 
@@ -136,14 +110,12 @@ class Listener:
     def __init__(
         self, sock: socket.socket, settings: ListenerSettings, context: WorkerContext, *, budget: float = 0.001
     ) -> None:
-        name, forwarding = sock.getsockname(), context.settings.forwarding
+        name = sock.getsockname()
         self.port = int(name[1]) if isinstance(name, tuple) else 0
         "The port of the socket; 0 for a Unix socket."
         self._sock = sock
         self._context = context
         self._budget = budget
-        self.accepted = 0
-        "Connections accepted so far."
         self._server: asyncio.Server | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         "Accepted connections that are not attached to their protocol yet."
@@ -152,37 +124,18 @@ class Listener:
         self._poll_queue = poll.poll
         "Called with 0 ms: whether a connection is queued. (An accept in vain costs many times as much.)"
         self._backlog = settings.backlog
-        trusted = forwarding.trusted if settings.trusted is None else settings.trusted
-        self._is_trusted = lru_cache(TRUST_MEMO)(partial(_is_in_one_of, trusted)) if trusted else None
-        """Whether an address is that of a trusted proxy; None = there are none. Proxies connect again and again,
-        and the networks of a CDN take 8 microseconds to search."""
-        self._counts = context.counts.of_listener(str(settings.address))
-        self._info_of: InfoOf = self._info_by_peername
-        self._reject: Reject = close_rejected if settings.tls else turn_away_h2 if settings.http2 else turn_away
-        "Ends a connection beyond a limit in the protocol that it speaks before anything was read from it."
-        self._steps: tuple[StepFactory, ...] = (H2Connection if settings.http2 else H1Connection,)
-        "The accept chain of a new connection, in this order."
-        if settings.tls:
-            assert context.tls is not None
-            protocols = ("http/1.1",) if settings.http2 is False else ("h2", "http/1.1")
-            asked = settings.verification
-            verification = None if asked is None else context.tls.verifications[asked]
-            tls = partial(TlsAccept, tls=context.tls, protocols=protocols, verification=verification)
-            self._steps = (tls, _by_alpn)
-        if settings.proxy_protocol:
-            self._info_of = proxies_only(context, self._info_by_peername)
-            self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), *self._steps)
-        self._new_info = partial(
-            ClientInfo,
-            via=forwarding.via_name.encode("ascii"),
-            scheme=b"https" if settings.tls else b"http",
-            gate=_gate(settings, context),
-        )
+        self.clients = NewClients(sock.family == socket.AF_UNIX, self.port, settings, context)
+        "Makes the protocols of new connections."
         self.reconfigure(context.timeouts)
 
     def reconfigure(self, timeouts: TimeoutSettings) -> None:
         """Set TCP keep-alive and user timeout for clients that connect from now on."""
         set_keepalive(self._sock, timeouts.unacknowledged, stall=timeouts.write_stall)
+
+    @property
+    def accepted(self) -> int:
+        """Connections accepted so far."""
+        return self.clients.accepted
 
     @property
     def queue(self) -> AcceptQueue | None:
@@ -220,7 +173,7 @@ class Listener:
     def _accepted(self) -> Any:
         """Return the protocol for a connection that the loop has accepted, and accept those queued behind it."""
         self._accept_others()
-        return self._connection()
+        return self.clients.connection()
 
     def _accept_others(self) -> None:
         if not self._poll_queue(0):
@@ -238,48 +191,6 @@ class Listener:
 
     async def _hand_over(self, accepted: socket.socket) -> None:
         try:
-            await self._context.loop.connect_accepted_socket(self._connection, accepted)
+            await self._context.loop.connect_accepted_socket(self.clients.connection, accepted)
         except OSError:  # reset by the client meanwhile
             accepted.close()
-
-    def _connection(self) -> Any:
-        """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
-        self.accepted += 1
-        self._counts.accepted += 1
-        return NewConnection(self._context, self._info_of, self._steps, reject=self._reject, listener=self._counts)
-
-    def _info_by_peername(self, name: object) -> ClientInfo | None:
-        """Information about the client with this `peername`; None = it was reset and has no address any more.
-
-        A client on a Unix socket is local, and trusted.
-        """
-        if self._sock.family == socket.AF_UNIX:
-            info = self._new_info("127.0.0.1", port=self.port, trusted=True)
-            info.listener = self._counts
-            return info
-        if not isinstance(name, tuple):
-            return None
-        info = self._client_info(_plain(str(name[0])), self.port, int(name[1]))
-        info.peer_port = info.client_port
-        return info
-
-    def _info_of_proxied(self, proxied: ProxiedClient) -> ClientInfo:
-        """Information about the client that a PROXY header names."""
-        return self._client_info(proxied.address, proxied.port, proxied.client_port)
-
-    def _client_info(self, address: str, port: int, client_port: int) -> ClientInfo:
-        trusted = self._is_trusted is not None and self._is_trusted(address)
-        info = self._new_info(address, port=port, trusted=trusted)
-        info.client_port, info.listener = client_port, self._counts
-        return info
-
-
-def _is_in_one_of(networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network], address: str) -> bool:
-    parsed = ipaddress.ip_address(address)
-    return any(parsed in network for network in networks)
-
-
-def _plain(address: str) -> str:
-    """Strip the prefix that the address of an IPv4 client has on an IPv6 socket."""
-    inner = address.removeprefix("::ffff:")
-    return address if ":" in inner else inner

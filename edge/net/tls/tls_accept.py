@@ -15,13 +15,14 @@ import asyncio
 import logging
 import ssl
 from math import inf
+from typing import Final
 
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.certificates.certificate_question import NoCertificate
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.tls.certificate_wait import CertificateWait, context_identity
 from edge.net.tls.client_verification import ClientVerification, VerifyingContexts
 from edge.net.tls.handshake_result import HandshakeResult
-from edge.net.tls.tls_contexts import PemPair
 from edge.net.tls.tls_service import TlsService
 from edge.net.tls.tls_transport import TlsTransport
 from edge.net.transport.socket_state import has_input
@@ -42,7 +43,7 @@ from edge.rules.tls.client_hello import (
 )
 from edge.rules.tls.request_gate import gate_of_certificate
 
-_EMPTY = ClientHelloReader()
+_EMPTY: Final = ClientHelloReader()
 "Takes the place of a reader whose bytes are given away; nothing is fed to it."
 
 log = logging.getLogger("styx.tls")
@@ -56,6 +57,7 @@ class TlsAccept:
         "_certificate",
         "_connection",
         "_context",
+        "_encrypted",
         "_hello",
         "_is_over",
         "_lookup",
@@ -89,12 +91,14 @@ class TlsAccept:
         self._protocols = protocols
         self._transport = connection.transport
         "The transport of the socket."
+        self._encrypted = TlsTransport(connection.transport, None, tls.bios)
+        "The one of the next steps."
         self._reader = ClientHelloReader()
         "Holds what has come, until the handshake begins."
         self._hello: ClientHello | None = None
         self._certificate: Certificate | None = None
         "The one that is served."
-        self._lookup: asyncio.Task[None] | None = None
+        self._lookup: asyncio.Task[tuple[Certificate, ssl.SSLContext]] | None = None
         "Waits for the certificate."
         self._verification = verification
         self._verifying: VerifyingContexts | None = None
@@ -113,6 +117,7 @@ class TlsAccept:
         self._began = self._context.clock()
         self.deadline = self._began + self._context.timeouts.handshake
         self._context.deadline_sweep.add(self)
+        self._encrypted.wait(self)
         if data:
             self.data_received(data)
 
@@ -163,49 +168,29 @@ class TlsAccept:
         if self._verification is not None:
             self._verifying = self._verification.contexts
         self._certificate = certificate = tls.certificates.find(name)
-        context = None if certificate is None else tls.hosts.find(self._identity_of(certificate))
-        if context is None:
-            tls.handshakes.ask(self)
-            task = self._wait_for_certificate(name, certificate)
-            self._lookup = self._context.loop.create_task(task, name="certificate")
-        else:
+        authorities = None if self._verifying is None else self._verifying.authorities
+        context = None
+        if certificate is not None:
+            context = tls.hosts.find(context_identity(certificate, self._protocols, authorities))
+        if context is not None:
             self._go_on(context)
+            return
+        tls.handshakes.ask(self)
+        wait = CertificateWait(tls, name, info.address, self._protocols, authorities, self.deadline)
+        self._lookup = task = self._context.loop.create_task(wait.run(certificate), name="certificate")
+        task.add_done_callback(self._certificate_found)
 
-    def _identity_of(self, certificate: Certificate) -> object:
-        """What decides which context of a host this connection may have."""
-        group = b"" if self._verifying is None else self._verifying.authorities.group
-        return certificate, self._protocols, group
-
-    async def _wait_for_certificate(self, name: str, certificate: Certificate | None) -> None:
-        tls = self._tls
-        try:
-            if certificate is None:
-                self._certificate = certificate = await self._look_up(name)
-            pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
-            alpn = [protocol for protocol in certificate.alpn if protocol in self._protocols]
-            authorities = None if self._verifying is None else self._verifying.authorities
-            context = await tls.hosts.build(self._identity_of(certificate), pairs, alpn, authorities)
-        except NoCertificate as error:
+    def _certificate_found(self, done: asyncio.Task[tuple[Certificate, ssl.SSLContext]]) -> None:
+        """Go on with what was waited for, or refuse the handshake."""
+        if done.cancelled():
+            return
+        self._lookup = None
+        error = done.exception()
+        if isinstance(error, NoCertificate):
             self._alert(error.alert, error.reason)
-        except (ssl.SSLError, ValueError) as error:
-            self._alert(Alert.INTERNAL_ERROR, "certificate_unusable")
-            log.debug("certificate unusable", extra={"code": "certificate_unusable", "error": str(error)})
-        except Exception as error:
-            self._alert(Alert.INTERNAL_ERROR, "certificate_unusable")
-            log.error("certificate look-up failed", extra={"code": "certificate_failed", "error": repr(error)})
         else:
-            self._lookup = None
+            self._certificate, context = done.result()
             self._go_on(context)
-
-    async def _look_up(self, name: str) -> Certificate:
-        """The certificate of a name, or the default one for an unknown name. Raises NoCertificate."""
-        tls, client = self._tls, self._connection.info.address
-        try:
-            return await tls.certificates.lookup(name, client, deadline=self.deadline)
-        except NoCertificate as error:
-            if error.alert is not Alert.UNRECOGNIZED_NAME or tls.default is None or tls.default == name:
-                raise
-        return await tls.certificates.lookup(tls.default, None, deadline=self.deadline)
 
     # the handshake
 
@@ -230,9 +215,8 @@ class TlsAccept:
         self._tls_object = wrapped = base.wrap_bio(tls.bios.incoming, tls.bios.outgoing, server_side=True)
         wrapped.host_context = context  # type: ignore[attr-defined]  # a HostSslObject, which the base context makes
         held, self._reader = bytes(self._reader.data), _EMPTY
-        transport = TlsTransport(self._transport, wrapped, tls.bios)
-        self._connection.transport = transport  # type: ignore[assignment]  # it has what the next steps ask of one
-        transport.begin(self, held)
+        self._connection.transport = self._encrypted  # type: ignore[assignment]  # it has what the next steps need
+        self._encrypted.begin(self, held, wrapped)
         if not self._is_over:
             tls.handshakes.wait_for_client(self, self._context.clock())
 
@@ -363,7 +347,7 @@ class TlsAccept:
     def _leave(self) -> None:
         self._tls.handshakes.leave(self)
         lookup, self._lookup = self._lookup, None
-        if lookup is not None and lookup is not asyncio.current_task():
+        if lookup is not None:
             lookup.cancel()
 
     def _end(self) -> None:

@@ -84,12 +84,10 @@ class TlsService:
 
     def record(self, tls: ssl.SSLObject, server_name: str | None, seconds: float) -> HandshakeResult:
         """Count a completed handshake and return what it came to."""
-        cipher = tls.cipher()
         result = HandshakeResult(
-            version=tls.version() or "",
+            tls.version() or "",
             resumed=bool(tls.session_reused),
             alpn=tls.selected_alpn_protocol() or "",
-            cipher=cipher[0] if cipher else "",
             server_name=server_name,
             seconds=seconds,
         )

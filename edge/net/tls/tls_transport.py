@@ -20,7 +20,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from edge.net.tls.bio_pair import BioPair
 from edge.net.transport.encrypted_transport import EncryptedTransport
@@ -28,15 +28,17 @@ from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import FIRST, ByteProtocol, SmallReads, read_in_small_pieces
 from edge.net.transport.socket_state import input_poll, unread
 
-RECORD = 16384
+RECORD: Final = 16384
 "Bytes of plaintext in one record, at most (RFC 8446, section 5.1). OpenSSL returns one record at a time."
-WRITE_AT_ONCE = 128 * 1024
+WRITE_AT_ONCE: Final = 128 * 1024
 "Bytes that are encrypted at once, so that the shared BIO stays small."
-PIECE, LEAST_PIECE = RECORD + 24, 1024
-"Bytes of a long read that are decrypted before the clock is read: a whole record, or less when that took too long."
-TIME_SLICE = 0.001
+PIECE: Final = RECORD + 24
+"Bytes of a long read that are decrypted before the clock is read: a whole record."
+LEAST_PIECE: Final = 1024
+"The same when that took too long."
+TIME_SLICE: Final = 0.001
 "Seconds for which one connection may decrypt in a turn of the loop."
-TRUNCATED = "the connection ended without close_notify"
+TRUNCATED: Final = "the connection ended without close_notify"
 
 
 class HandshakeHandler(Protocol):
@@ -72,15 +74,16 @@ class TlsTransport(EncryptedTransport):
         "at_end",
     )
 
-    def __init__(self, raw: asyncio.Transport, tls: ssl.SSLObject, bios: BioPair) -> None:
-        """`tls` was made with this pair of BIOs. `raw` is taken over by `begin`."""
+    def __init__(self, raw: asyncio.Transport, tls: ssl.SSLObject | None, bios: BioPair) -> None:
+        """`tls` was made with this pair of BIOs; None = `begin` gets it. `raw` is taken over by `begin`, or by
+        `wait` before it."""
         self._raw = raw
-        self._ssl: ssl.SSLObject | None = tls
+        self._ssl = tls
         self._bios = bios
         self._handler: HandshakeHandler | None = None
         "Who waits for the handshake; None = it is complete."
         self._protocol: ByteProtocol | None = None
-        "The application."
+        "The application; before the handshake, who gets what is received."
         self._unread = b""
         "The rest of a long read, which is left to a later turn of the loop; the socket is paused meanwhile."
         self._piece = PIECE
@@ -99,10 +102,21 @@ class TlsTransport(EncryptedTransport):
         state = "closing" if self._is_closing else "handshake" if self._handler is not None else "open"
         return f"<TlsTransport {state} {self._protocol!r}>"
 
-    def begin(self, handler: HandshakeHandler, data: bytes) -> None:
-        """Take over the socket's transport and begin the handshake, with `data` that was read before."""
-        self._handler = handler
+    def wait(self, first: ByteProtocol) -> None:
+        """Take over the socket's transport before the handshake; until it begins, `first` gets what is received.
+        (Later, it would take two system calls: when a protocol is set, uvloop stops reading and starts again.)"""
+        self._protocol = first
         self._raw.set_protocol(cast(asyncio.Protocol, self))
+
+    def begin(self, handler: HandshakeHandler, data: bytes, tls: ssl.SSLObject | None = None) -> None:
+        """Take over the socket's transport and begin the handshake, with `data` that was read before. `tls`: if the
+        constructor did not get it."""
+        self._handler = handler
+        if tls is not None:
+            self._ssl = tls
+        if self._protocol is None:
+            self._raw.set_protocol(cast(asyncio.Protocol, self))
+        self._protocol = None
         if data:
             self._bios.incoming.write(data)
         self._shake_hands()
@@ -116,14 +130,20 @@ class TlsTransport(EncryptedTransport):
 
     def data_received(self, data: bytes) -> None:
         """Decrypt what was read, and hand it over."""
-        if self._unread:
+        if self._ssl is None:
+            if self._protocol is not None:
+                self._protocol.data_received(data)
+        elif self._unread:
             self._unread += data
-        elif len(data) > SHORT or self._handler is not None:
+        elif len(data) > SHORT:
             read_in_small_pieces(self._raw, self)
             self._receive(data)
         elif not (self._is_closing or self._eof_received):
             self._bios.incoming.write(data)
-            self._hand_over(self._decrypt())
+            if self._handler is not None:
+                self._shake_hands()
+            else:
+                self._hand_over(self._decrypt())
 
     def _receive(self, data: bytes) -> None:
         """Decrypt a long read piece by piece, until the time for one connection in a turn is used up. (In 256 KiB,
@@ -344,7 +364,8 @@ class TlsTransport(EncryptedTransport):
             self._fail(error)
             return
         self._send_outgoing()
-        early = self._decrypt()
+        # (Without input, OpenSSL would raise an exception, which takes five microseconds.)
+        early = self._decrypt() if self._bios.incoming.pending else b""
         if self._handler is None or self._is_closing:
             return  # the bytes after the handshake were no record of this connection, and it has failed
         self._handler = None

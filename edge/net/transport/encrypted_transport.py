@@ -1,4 +1,4 @@
-"""What a transport with TLS offers to those who look at its socket. Not compiled: `TlsTransport` extends it."""
+"""What a transport with TLS offers to those who look at its socket."""
 
 from collections.abc import Sequence
 

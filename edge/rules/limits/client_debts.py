@@ -12,10 +12,11 @@ The owner of an IPv6 prefix can appear as any number of clients in it. So when m
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
 from edge.rules.limits.client_key import ClientKey, wider_prefixes
 
-WIDENED_AT = 8
+WIDENED_AT: Final = 8
 "A home uses one to four /64s of its /56. Of 256 phones in a /56, rarely more than this many have debts by chance."
 
 

@@ -9,6 +9,7 @@ lengths that do not agree, an extension given twice, a second name, other record
 """
 
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from edge.rules.certificates.certificate_names import hostname_in
@@ -20,6 +21,8 @@ MAX_FRAGMENT: Final = 16384
 TICKET_NAME: Final = 16
 "Bytes at the beginning of a ticket that name its key (RFC 5077, section 4; OpenSSL does so in all versions)."
 TLS_1_3: Final = 0x0304
+NAMES_REMEMBERED: Final = 1024
+"Names in hellos that are remembered; of at most 260 bytes."
 
 _HANDSHAKE: Final = 22
 _TLS_TYPES: Final = frozenset({20, 21, 23, 24})
@@ -188,7 +191,7 @@ def _check_other(data: bytearray) -> None:
         if len(data) > 2:
             raise NotTls(OtherProtocol.SSL_2 if data[2] == _CLIENT_HELLO else OtherProtocol.UNKNOWN)
         return
-    method, space, _ = data[: _LONGEST_METHOD + 1].partition(b" ")
+    method, space, _ = bytes(data[: _LONGEST_METHOD + 1]).partition(b" ")
     if not all(65 <= letter <= 90 or letter == 45 for letter in method):
         raise NotTls(OtherProtocol.UNKNOWN)
     if space and method:
@@ -299,8 +302,10 @@ def _extensions_in(message: bytes, at: int) -> dict[int, bytes]:
     return found
 
 
+@lru_cache(NAMES_REMEMBERED)
 def _server_name(data: bytes) -> str | None:
-    """The hostname in a server_name extension (RFC 6066, section 3). Raises BadClientHello."""
+    """The hostname in a server_name extension (RFC 6066, section 3). Raises BadClientHello. Cached: clients come
+    again, and for the same few names."""
     outer = _all_of(data)
     names = _all_of(outer.vector(2, least=1))
     outer.finish()

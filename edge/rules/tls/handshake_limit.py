@@ -5,12 +5,14 @@ A client is an IPv4 address or an IPv6 /64, and a wider prefix when many /64s of
 (`ClientDebts`).
 """
 
+from typing import Final
+
 from edge.rules.limits.client_debts import ClientDebts
 from edge.rules.limits.client_key import client_key
 
-BURST = 2.0
+BURST: Final = 2.0
 "Seconds of the rate that a client may have at once."
-MEMORY = 10.0
+MEMORY: Final = 10.0
 "Seconds for which a client without handshakes is remembered."
 
 

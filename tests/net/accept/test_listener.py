@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from edge.net.accept.listener import TRUST_MEMO, Listener, open_listener
+from edge.net.accept.listener import Listener, open_listener
+from edge.net.accept.new_clients import TRUST_MEMO
 from edge.rules.limits.fd_shares import DescriptorShares
 from edge.rules.settings import Settings
 from edge.rules.settings.values import Address, address
@@ -213,12 +214,12 @@ def test_trust_is_remembered_of_so_many_addresses() -> None:
                     ("11.1.2.3", False),
                     ("fe80::1", False),
                 ):
-                    info = listener._info_by_peername((name, 5000))
+                    info = listener.clients.info_by_peername((name, 5000))
                     assert info is not None
                     assert info.trusted is trusted
             for number in range(2 * TRUST_MEMO):
-                listener._info_by_peername((f"192.0.{number // 256}.{number % 256}", 5000))
-            assert listener._is_trusted is not None
-            assert listener._is_trusted.cache_info().currsize == TRUST_MEMO
+                listener.clients.info_by_peername((f"192.0.{number // 256}.{number % 256}", 5000))
+            assert listener.clients.is_trusted is not None
+            assert listener.clients.is_trusted.cache_info().currsize == TRUST_MEMO
 
     uvloop.run(live())

@@ -7,8 +7,9 @@ import pytest
 from edge.net.tls import tls_transport
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.tls_contexts import TlsProfile, base_context
+from edge.net.tls.tls_transport import TlsTransport
 from tests.support.fake_transports import turns
-from tests.support.tls_parts import TLS12, TLS13, MemoryConnection, client_context, issue
+from tests.support.tls_parts import TLS12, TLS13, Application, MemoryConnection, client_context, issue
 
 VERSIONS = pytest.mark.parametrize("version", [TLS12, TLS13], ids=lambda version: version.name)
 PAIRS = [issue("site.test")]
@@ -58,6 +59,46 @@ async def test_long_bodies_both_ways(version: ssl.TLSVersion) -> None:
     await turns()
     assert made.app.received == body
     assert made.raw.small_reads, "a long body is read in small pieces"
+
+
+# before the handshake
+
+
+async def test_the_socket_is_taken_over_once() -> None:
+    made = MemoryConnection(BioPair(), client_context(), PAIRS)
+    taken: list[object] = []
+    usual = made.raw.set_protocol
+
+    def set_protocol(protocol: object) -> None:
+        taken.append(protocol)
+        usual(protocol)
+
+    made.raw.set_protocol = set_protocol  # type: ignore[method-assign]
+    first = Application(made.bios)
+    made.transport = TlsTransport(made.raw, None, made.bios)
+    made.transport.wait(first)
+    with pytest.raises(ssl.SSLWantReadError):
+        made.client.do_handshake()
+    hello = made.from_client.read()
+    made.deliver(hello, 100)
+    assert first.received == hello
+    made.transport.begin(made, hello, made.server)
+    made.take()
+    made.client.do_handshake()
+    made.send(b"GET")
+    assert (made.done, made.app.received, first.received) == ([b"GET"], b"GET", hello)
+    assert taken == [made.transport], "each further time, the loop would stop reading and start again"
+
+
+async def test_a_connection_that_ends_before_the_handshake() -> None:
+    bios = BioPair()
+    made = MemoryConnection(bios, client_context(), PAIRS)
+    first = Application(bios)
+    made.transport = TlsTransport(made.raw, None, bios)
+    made.transport.wait(first)
+    gone = ConnectionResetError()
+    made.transport.connection_lost(gone)
+    assert (first.lost, made.lost) == ([gone], [])
 
 
 # one pair of BIOs for all

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from edge.rules.certificates.certificate_names import hostname_in
 from edge.rules.tls.client_hello import (
     LIMIT,
+    NAMES_REMEMBERED,
     Alert,
     BadClientHello,
     ClientHello,
     ClientHelloReader,
     NotTls,
     OtherProtocol,
+    _server_name,
     alert_record,
 )
 from tests.support.hello_builder import (
@@ -445,3 +447,11 @@ def test_the_record_of_an_alert() -> None:
     incoming.write(alert_record(Alert.UNRECOGNIZED_NAME))
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         side.do_handshake()
+
+
+def test_few_names_are_remembered() -> None:
+    for number in range(NAMES_REMEMBERED + 10):
+        found = verdict(records(hello(server_name(b"n%d.test" % number))))
+        assert isinstance(found, ClientHello)
+        assert found.server_name == f"n{number}.test"
+    assert _server_name.cache_info().currsize == NAMES_REMEMBERED

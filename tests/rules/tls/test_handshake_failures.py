@@ -14,9 +14,9 @@ def found(pattern: str, *files: str) -> set[str]:
 
 
 def test_every_reason_is_listed() -> None:
-    accept = "net/tls/tls_accept.py"
+    accept, wait = "net/tls/tls_accept.py", "net/tls/certificate_wait.py"
     resolver = ("net/certificates/certificate_resolver.py", "net/certificates/certificate_files_reader.py")
-    reasons = found(r'_fail\("(\w+)"\)', accept) | found(r'Alert\.\w+, "(\w+)"\)', accept, *resolver)
+    reasons = found(r'_fail\("(\w+)"\)', accept) | found(r'Alert\.\w+, "(\w+)"\)', accept, wait, *resolver)
     reasons |= found(r'"(\w+)" if rejected', accept) | found(r'else "(\w+)"\)', accept)
     reasons |= found(r'\.failures\["(\w+)"\]', accept) | found(r'_alert\(error\.alert, "(\w+)"\)', accept)
     reasons |= found(r'otherwise: str = "(\w+)"', *resolver) | found(r'_now_known\(hostname, "(\w+)"\)', *resolver)
