@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from bench.lab.redis_server import RedisServer
 from edge import BUILD
+from edge.demo.free_ports import release_ports
 
 # The time of one example is that of the machine. On CI the examples are the same in each run (hypothesis has `ci`).
 settings.register_profile("styx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +30,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionfinish() -> None:
+    """Release the ports of this process, in which nothing serves any more; those of other workers stay claimed."""
+    release_ports()
 
 
 @pytest.fixture(scope="session", autouse=True)

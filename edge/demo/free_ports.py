@@ -66,6 +66,12 @@ def _claim(port: int) -> bool:
     return True
 
 
+def release_ports() -> None:
+    """Release all claims of this process, at its end: from now on another process may get these ports."""
+    while _claims:
+        _claims.popitem()[1].close()
+
+
 def _first_ephemeral() -> int:
     first = 0
     with suppress(OSError, ValueError):

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from edge.demo.free_ports import HELD, free_port, is_free
 from tests.support.processes.process_verbs import ROOT
 
@@ -11,6 +13,15 @@ DRAWS = """
 import sys
 from edge.demo.free_ports import free_port
 print(free_port(draw=lambda *_: int(sys.argv.pop(1))))
+"""
+
+
+LEAVES = """
+import sys
+from edge.demo.free_ports import free_port, release_ports
+free_port()
+if sys.argv[1] == "release":
+    release_ports()
 """
 
 
@@ -44,3 +55,11 @@ def test_no_port_is_returned_by_two_processes():
     assert int(subprocess.check_output(command, cwd=ROOT)) == released
     command[2] = DRAWS.replace("(draw", "(int(sys.argv.pop(1)), draw")
     assert int(subprocess.check_output(command, cwd=ROOT)) == released, "nor as the preferred port"
+
+
+@pytest.mark.parametrize(("ending", "said"), [("release", b""), ("exit", b"unclosed <socket")])
+def test_claims_are_released_at_the_end(ending, said):
+    command = [sys.executable, "-W", "always", "-c", LEAVES, ending]
+    left = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stderr
+    assert said in left
+    assert bool(left) == bool(said)

@@ -195,15 +195,6 @@ async def test_a_stalled_admin_process_is_replaced(until, call):
         assert 'styx_worker_restarts_total{reason="stalled"} 0.0' in metrics
 
 
-async def test_an_idle_admin_process_is_not_replaced(until):
-    """It has a heartbeat, though it gets no requests."""
-    async with edge(watchdog="500ms", workers=1) as styx:
-        admin = children(styx.pid)["admin"]
-        await asyncio.sleep(1.5)  # three times the watchdog's timeout: that nothing happens shows over time only
-        assert children(styx.pid)["admin"] == admin
-        assert told(styx, "process_stalled") == []
-
-
 async def test_a_worker_is_not_in_the_metrics_twice(until):
     """The admin process has a row of its own, and is no worker."""
     async with edge(workers=1) as styx:

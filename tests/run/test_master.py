@@ -117,7 +117,7 @@ async def test_a_stalled_worker_writes_a_traceback_and_is_replaced(until):
                 await asyncio.sleep(0.01)
         await until(lambda: other not in children(styx.pid).values() and len(children(styx.pid)) == 3)
         assert told(styx, "process_stalled")
-        assert "Current thread" in styx.log.read_text(), "its faulthandler says where it stood"
+        assert "Fatal Python error: Aborted" in styx.log.read_text(), "its faulthandler says where it stood"
         _, metrics = await styx.ask_admin("/metrics")
         assert 'styx_worker_restarts_total{reason="stalled"} 1.0' in metrics
 

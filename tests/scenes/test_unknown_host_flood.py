@@ -1,4 +1,7 @@
-"""Made-up hostnames from hundreds of addresses, beside sites that exist."""
+"""Made-up hostnames from hundreds of addresses, beside sites that exist, over real sockets.
+
+How long each waits, and how many are refused, is in tests/net/routing/test_lookup_flood.py.
+"""
 
 import asyncio
 from collections import Counter

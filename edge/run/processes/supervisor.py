@@ -228,9 +228,12 @@ class Supervisor:
             )
             return
         worker_slot = next((s for s in self._all_slots if s.child is child), None)
-        if worker_slot is None or self._stage[0] is Stage.STARTING:
-            return  # the caller that waits for it sees that it has ended
-        pause = self._vacate(worker_slot, child, "stalled" if stalled else "crashed")
+        # While the edge starts, the caller that waits for it sees that it has ended, unless it was ready before.
+        if worker_slot is not None and self._stage[0] is not Stage.STARTING:
+            self._died(worker_slot, child, "stalled" if stalled else "crashed")
+
+    def _died(self, worker_slot: WorkerSlot, child: Child, reason: str) -> None:
+        pause = self._vacate(worker_slot, child, reason)
         log.error(
             "process ended by itself",
             code="process_died",
@@ -418,10 +421,13 @@ class Supervisor:
     def send_stage(self, stage: Stage, reason: str) -> None:
         """Set the stage of the edge, and send it to the admin process, which reports it. The issuer works while the
         edge serves."""
-        is_other = stage is not self._stage[0]
-        self._stage = (stage, reason)
-        if is_other:
+        before, self._stage = self._stage[0], (stage, reason)
+        if stage is not before:
             self._replace_issuer()
+        if before is Stage.STARTING and stage is Stage.READY:
+            for worker_slot in self._all_slots:  # one may have been ready, and have ended before the others were
+                if worker_slot.child is not None and not worker_slot.child.alive:
+                    self._died(worker_slot, worker_slot.child, "crashed")
         workers = [(child.slot, child.pid) for child in self.workers]
         if self._admin.child is not None and self._admin.child.ready:
             self._admin.child.send(StageIs(stage.value, reason, workers))

@@ -1,12 +1,14 @@
 """How the master handles the messages of its children: real children, of which each does one thing."""
 
 import os
+import signal
 import time
 
 import pytest
 
+from edge.admin.health import Stage
 from edge.admin.scoreboard import Scoreboard, cell
-from edge.rules.settings import Settings
+from edge.rules.settings import AdminSettings, Settings
 from edge.run.configuration_file import ConfigurationFile
 from edge.run.control.control_messages import (
     AcceptingStarted,
@@ -21,8 +23,9 @@ from edge.run.control.control_messages import (
 from edge.run.master import MOST_COMMANDS, Master
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
 from edge.run.processes.supervisor import Supervisor
-from edge.run.sockets.listening_sockets import Sockets
+from edge.run.sockets.listening_sockets import Sockets, Spare, open_sockets
 from edge.run.sockets.systemd import Systemd
+from tests.support.processes.process_verbs import DEADLINE
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 SETTINGS = Settings.model_validate(
@@ -63,7 +66,7 @@ def started(spawner, kind, run):
 
 def commands_of(supervisor, child):
     """Read the messages of this child until it has sent all. Returns the commands among them."""
-    commands, deadline = [], time.monotonic() + 10
+    commands, deadline = [], time.monotonic() + DEADLINE
     while not (child.ready or child.channel.ended) and time.monotonic() < deadline:
         commands += supervisor.received(child)
     return commands
@@ -119,6 +122,40 @@ def test_waiting_commands_are_bounded(supervisor, spawner):
     for descriptor in (master._wake, master._waker):
         os.close(descriptor)
     master._spawner._control.close()
+
+
+@pytest.mark.parametrize("kind", [Kind.ADMIN, Kind.WORKER])
+def test_a_child_that_was_ready_and_ended_before_the_others_were_is_replaced(supervisor, spawner, kind):
+    slot = supervisor._admin if kind is Kind.ADMIN else type(supervisor._admin)(Kind.WORKER, 0)
+    if kind is Kind.WORKER:
+        supervisor._worker_slots.append(slot)
+    child = slot.child = started(
+        spawner, kind, says(*([] if kind is Kind.ADMIN else [AcceptingStarted()]), Ready())
+    )
+    commands_of(supervisor, child)
+    child.signal(signal.SIGKILL)
+    deadline = time.monotonic() + DEADLINE
+    while child.alive and time.monotonic() < deadline:
+        supervisor._reap()
+    assert (slot.child, child.alive) == (child, False), "while the edge starts, whoever waits for it looks at it"
+    supervisor.send_stage(Stage.READY, "")
+    assert slot.child is None
+    assert slot.start_at <= time.monotonic()
+
+
+def test_an_idle_admin_process_has_a_heartbeat(spawner, tmp_path):
+    """It is not taken for one that stalls, though it gets no requests."""
+    spawner.routes = tmp_path
+    settings = SETTINGS.model_copy(update={"admin": AdminSettings(address="127.0.0.1:0")})
+    sockets = open_sockets(settings, 1, Spare([]), admin_directories=())
+    admin = spawner.admin(settings, sockets)
+    beats, deadline = set(), time.monotonic() + DEADLINE
+    while len(beats) < 4 and time.monotonic() < deadline:
+        beats.add(admin.cells.heartbeat)
+        time.sleep(0.01)
+    sockets.close_all_but()
+    assert ended(admin) == 0
+    assert len(beats) == 4
 
 
 def test_a_full_scoreboard_raises_oserror(spawner):
