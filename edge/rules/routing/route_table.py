@@ -1,13 +1,14 @@
 """The table of a worker's routes by hostname, and the decision whether a response replaces a route."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
+from edge.rules.balancing.circuit_breaker import KnownHostname
 from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.environments import Environments
 from edge.rules.routing.change_records import Change
@@ -107,10 +108,15 @@ class RouteTable:
         """Existing hostnames in the order in which they were added; at most `most`, from number `start` on."""
         return list(islice(self._known, start, None if most is None else start + most))
 
-    @property
-    def last_used(self) -> str | None:
-        """The existing hostname that was used last; None = there is none."""
-        return next(reversed(self._recent), None)
+    def recently_used(self) -> Iterator[KnownHostname]:
+        """The existing hostnames and their sites, the most recently used first."""
+        for hostname in reversed(self._recent):
+            yield KnownHostname(hostname, self.owner_of(hostname) or "")
+
+    def owner_of(self, hostname: str) -> str | None:
+        """The site of an existing hostname; None = it is none."""
+        route = self._known.get(hostname)
+        return None if route is None or route.response is None else route.response.site
 
     def peek(self, hostname: str) -> Route | None:
         """Return the route of an existing hostname, or None."""
