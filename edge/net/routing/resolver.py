@@ -348,7 +348,7 @@ class RouteResolver:
         if known is None or known.response is None:
             if held.response is not None:
                 self.compact_routes.publish(hostname, held, now)
-        elif known.response.serves and not (held.response is not None and held.response.serves):
+        elif held.response is None or held.response.use < known.response.use:
             # A removal is shared once it is certain that it is not one of many (see `RemovalGuard`).
             asyncio.get_running_loop().call_later(MASS_WINDOW, self._share_removal, hostname, held)
         else:
