@@ -468,8 +468,8 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "mass_removal_held_back",
         "error",
-        "Many environments lose all their backends at once; `restored` hostnames that had been removed are served "
-        "again, until the removal has lasted for `routes.removal_hold`, or until `styx invalidate`.",
+        "Many environments lose all their backends, go into maintenance or are redirected at once; `restored` "
+        "hostnames are served again, until that has lasted for `routes.removal_hold`, or until `styx invalidate`.",
         ("restored",),
     ),
     LogEvent("route_lookup_failed", "error", "A lookup failed because of a fault.", ("hostname",)),

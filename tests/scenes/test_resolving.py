@@ -288,7 +288,7 @@ async def test_the_circuit_is_closed_by_a_known_hostname(scene):
     scene.core.trouble = 500
     for n in range(5):
         await scene.get(f"cold-{n}.test")
-    breaker = scene.worker.context.resolver._breaker
+    breaker = scene.worker.context.resolver._circuit
     await scene.until(lambda: breaker.is_open)
     scene.core.trouble, scene.core.stumbles = None, "made-up"
     asked = len(scene.core.questions)

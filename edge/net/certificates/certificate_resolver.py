@@ -18,8 +18,8 @@ from edge.net.certificates.certificate_question import CertificateQuestion, NoCe
 from edge.net.certificates.core_api_certificates import CertificateResult, CertificateSource
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.routing.core_api import CoreApiError
+from edge.net.routing.lookup_circuit import LookupCircuit
 from edge.net.routing.priority_semaphore import PrioritySemaphore
-from edge.rules.balancing.circuit_breaker import CircuitBreaker
 from edge.rules.certificates.certificate_checks import CertificateFault, UnusableCertificate, certificate_of
 from edge.rules.certificates.certificate_table import (
     CertificateRejection,
@@ -85,7 +85,7 @@ class CertificateResolver:
         self._chains = SharedChains()
         self._asking: dict[str, CertificateQuestion] = {}
         self._slots = PrioritySemaphore(concurrency)
-        self._breaker = CircuitBreaker()
+        self._circuit = LookupCircuit(table, self._asking, start=self._start_witness, clock=clock, rand=rand)
         self._events = EventBudget()
         self.results: Counter[str] = Counter()
         "Look-ups by result: fresh or stale = known, asked = a question gave it, or why there was none."
@@ -245,7 +245,7 @@ class CertificateResolver:
         self, hostname: str, priority: LookupPriority, charge: Callable[[], LookupCharge] | None
     ) -> CertificateQuestion | None:
         """Begin a question. None = the source fails, or there are too many."""
-        if len(self._asking) >= MOST_QUESTIONS or not self._claim_from_breaker(hostname):
+        if len(self._asking) >= MOST_QUESTIONS or not self._circuit.claim_lookup(hostname):
             return None
         question = self._asking[hostname] = CertificateQuestion(hostname)
         paid = None if charge is None else charge()
@@ -254,16 +254,9 @@ class CertificateResolver:
         )
         return question
 
-    def _claim_from_breaker(self, hostname: str) -> bool:
-        """Claim a question from the circuit breaker. While it is open, it is tested with a name that has a
-        certificate, if there is one: clients choose the others."""
-        known, now = self.table.last_used, self._clock()
-        if not self._breaker.is_open or known is None or self.table.get(hostname) is not None:
-            return self._breaker.claim_lookup(now)
-        if known not in self._asking and self._breaker.claim_lookup(now):
-            self._asking[known] = question = CertificateQuestion(known)
-            question.task = asyncio.get_running_loop().create_task(self._ask(question, LookupPriority.KNOWN, None))
-        return False
+    def _start_witness(self, known: str) -> None:
+        question = self._asking[known] = CertificateQuestion(known)
+        question.task = asyncio.get_running_loop().create_task(self._ask(question, LookupPriority.KNOWN, None))
 
     async def _ask(
         self, question: CertificateQuestion, priority: LookupPriority, charge: LookupCharge | None
@@ -316,7 +309,7 @@ class CertificateResolver:
         """Ask the source, and once more after a moment if that fails. None = it is known by now. Raises
         CoreApiError."""
         was_known = self.table.get(hostname) is not None
-        for is_last in (self._breaker.is_open, True):
+        for is_last in (self._circuit.is_open, True):
             async with self._slots.slot(priority):
                 known = self.table.get(hostname)
                 if known is not None and not was_known:
@@ -366,14 +359,9 @@ class CertificateResolver:
 
     def _failed(self, hostname: str, error: CoreApiError) -> Outcome:
         """Record a failed question. Returns the certificate that is served in spite of it, or why there is none."""
-        now, is_known = self._clock(), self.table.get(hostname) is not None
-        if error.service_failed:
-            known = self.table.last_used
-            conclusive = is_known or known is None or not error.status
-            if self._breaker.record_failure(hostname, now, self._rand(), conclusive=conclusive):
-                log.error("circuit of certificates open", extra={"code": "certificate_circuit_open"})
-            elif self._breaker.needs_known and known is not None and known not in self._asking:
-                self._start(known, LookupPriority.KNOWN, None)
+        now = self._clock()
+        if error.service_failed and self._circuit.record_failure(hostname, connected=error.connected):
+            log.error("circuit of certificates open", extra={"code": "certificate_circuit_open"})
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
         self.table.put_failed(hostname, str(error), now=now, wall=self._wall(), pause=pause)
         left_out = self._events.take(now)
@@ -393,9 +381,8 @@ class CertificateResolver:
         return outcome
 
     def _record_response(self) -> None:
-        if self._breaker.is_open:
+        if self._circuit.record_response():
             log.warning("circuit of certificates closed", extra={"code": "certificate_circuit_closed"})
-        self._breaker.record_response()
 
     def _reject(self, hostname: str, reason: CertificateFault | CertificateRejection, words: str) -> None:
         """Tell and count a certificate that is not used."""

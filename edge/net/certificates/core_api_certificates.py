@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from edge.net.routing.core_api import CoreApiError
+from edge.net.routing.core_api import CoreApiError, failed_request
 from edge.net.routing.core_api_session import SessionHolder, core_api_session
 from edge.rules.certificates.certificate_records import CertificateResponse
 from edge.rules.routing.route_validation import LONGEST_ETAG
@@ -88,7 +88,7 @@ class CoreApiCertificates:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self._observe("error", time.monotonic() - began)
-            raise CoreApiError(f"{type(error).__name__}: {error}") from error
+            raise failed_request(error) from error
         self._observe(_kind(result), time.monotonic() - began)
         return result
 
@@ -150,7 +150,6 @@ def _failure(status: int) -> CoreApiError:
         f"status {status}",
         service_failed=failed,
         about_hostname=refused and not failed,
-        status=status,
         code="core_api_failed" if failed else "core_api_bad_response",
     )
 

@@ -14,6 +14,7 @@ import msgspec
 from yarl import URL
 
 from edge.net.routing.core_api_session import SessionHolder
+from edge.net.secret_files import SecretFileError
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_validation import LONGEST_ETAG, BackendPolicy, InvalidResponse, Remark, checked
 from edge.rules.settings import CoreApiSettings
@@ -28,8 +29,8 @@ class CoreApiError(Exception):
 
     `service_failed`: the service itself does not work, whatever hostname it is asked for (no connection, 5xx, 429).
     Otherwise nothing follows for other hostnames, because a client has chosen this one. `about_hostname`: the
-    service has rejected the hostname by its status (400, 410). `status`: the status of the response if that is the
-    fault, else 0. `code`: the stable code of the log event.
+    service has rejected the hostname by its status (400, 410). `connected`: False if there was no connection, so
+    that the hostname cannot be the reason. `code`: the stable code of the log event.
     """
 
     def __init__(
@@ -38,21 +39,27 @@ class CoreApiError(Exception):
         *,
         service_failed: bool = True,
         about_hostname: bool = False,
-        status: int = 0,
+        connected: bool = True,
         code: str = "core_api_failed",
     ) -> None:
         super().__init__(message)
         self.service_failed = service_failed
         self.about_hostname = about_hostname
-        self.status = status
+        self.connected = connected
         self.code = code
+
+
+def failed_request(error: aiohttp.ClientError | OSError | ValueError) -> CoreApiError:
+    """A request without a response."""
+    connected = not isinstance(error, (aiohttp.ClientConnectorError, SecretFileError))
+    return CoreApiError(f"{type(error).__name__}: {error}", connected=connected)
 
 
 def _of_status(status: int) -> CoreApiError:
     failed, refused = status >= 500 or status == 429, 400 <= status < 500 and status not in (401, 403)
     code = "core_api_failed" if failed else "core_api_bad_response"
     about = refused and not failed
-    return CoreApiError(f"status {status}", service_failed=failed, about_hostname=about, status=status, code=code)
+    return CoreApiError(f"status {status}", service_failed=failed, about_hostname=about, code=code)
 
 
 def _bad_response(message: str) -> CoreApiError:
@@ -117,7 +124,7 @@ class CoreApi:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self.up = False
             self._observe("error", time.monotonic() - began)
-            raise CoreApiError(f"{type(error).__name__}: {error}") from error
+            raise failed_request(error) from error
         self.up = True
         kind = "not_modified" if result.not_modified else "route" if result.route is not None else "unknown"
         self._observe(kind, time.monotonic() - began)

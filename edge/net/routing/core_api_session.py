@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from edge.net.routing.bounded_connector import BoundedConnector
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.net.tls.client_tls import ClientTlsFiles, client_context
 from edge.rules.settings import CoreApiSettings, IdentitySettings
@@ -27,7 +28,7 @@ def core_api_session(settings: CoreApiSettings, timeout: aiohttp.ClientTimeout) 
     if token := read_secret(settings.token_file):
         headers["Authorization"] = f"Bearer {token}"
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=BoundedConnector(
             limit=settings.concurrency, keepalive_timeout=IDLE_TIMEOUT, ssl=_context(settings.tls)
         ),
         timeout=timeout,

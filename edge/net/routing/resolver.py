@@ -16,11 +16,12 @@ from edge.net.routing.compact_routes import CompactRoutes
 from edge.net.routing.core_api import CoreApiError, LookupResult
 from edge.net.routing.invalidator import RouteInvalidator
 from edge.net.routing.lookup_admission import LookupAdmission, LookupTask, route_of
+from edge.net.routing.lookup_circuit import LookupCircuit
 from edge.net.routing.priority_semaphore import PrioritySemaphore
 from edge.net.routing.route_refresher import RouteRefresher
 from edge.net.routing.route_source import RouteSource
 from edge.net.time_slices import TimeSlices
-from edge.rules.balancing.circuit_breaker import FAILURES, CircuitBreaker
+from edge.rules.balancing.circuit_breaker import FAILURES
 from edge.rules.balancing.environments import Environments
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.limits.lookup_queue import Done
@@ -99,7 +100,7 @@ class RouteResolver:
         self._silent_since = 0.0
         "When the core API last responded, or when the first of the present lookups began."
         self._hang_check: asyncio.TimerHandle | None = None
-        self._breaker = CircuitBreaker()
+        self._circuit = LookupCircuit(table, self._lookups, start=self._start_lookup, clock=clock, rand=rand)
         self._failures = LookupFailures()
         "The failed lookups of hostnames without a route."
         self._events = EventBudget()
@@ -202,13 +203,13 @@ class RouteResolver:
         """What is known about the lookups of this hostname."""
         now, failure = self._clock(), self._failures.get(hostname)
         paused = failure.at + failure.pause - now if failure is not None else 0.0
-        if failure is None and self._breaker.is_open and hostname not in self.table:
+        if failure is None and self._circuit.is_open and hostname not in self.table:
             failure = self._failures.latest
         return LookupState(
             failure,
             is_under_way=hostname in self._lookups or self.lookups.is_waiting(hostname),
-            circuit_open=self._breaker.is_open,
-            wait=max(0.0, paused, self._breaker.wait(now)),
+            circuit_open=self._circuit.is_open,
+            wait=max(0.0, paused, self._circuit.wait(now)),
         )
 
     def learn(self, found: Iterable[Record]) -> None:
@@ -242,23 +243,10 @@ class RouteResolver:
         task = self._lookups.get(hostname)
         if task is None:
             most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
-            if len(self._lookups) >= most or not self._claim_from_breaker(hostname):
+            if len(self._lookups) >= most or not self._circuit.claim_lookup(hostname):
                 return None
             task = self._start_lookup(hostname, priority)
         return task
-
-    def _claim_from_breaker(self, hostname: str) -> bool:
-        """Claim a lookup from the circuit breaker. Returns whether this one may begin.
-
-        Clients choose the names of unknown hostnames, so the half-open probe uses a known hostname, if there is
-        one.
-        """
-        known, now = self.table.last_used, self._clock()
-        if not self._breaker.is_open or known is None or self.table.peek(hostname) is not None:
-            return self._breaker.claim_lookup(now)
-        if known not in self._lookups and self._breaker.claim_lookup(now):
-            self._start_lookup(known)
-        return False
 
     def _start_lookup(self, hostname: str, priority: LookupPriority = LookupPriority.KNOWN) -> LookupTask:
         loop = asyncio.get_running_loop()
@@ -276,17 +264,20 @@ class RouteResolver:
         self._hang_check = None
         if not self._lookups:
             return
-        silent = self._clock() - self._silent_since >= self._settings.timeout / 2
-        if silent and len(self._lookups) >= FAILURES:
-            for task in list(self._lookups.values()):
-                task.cancel(HANGING)
+        silent = (self._clock() - self._silent_since) / self._settings.timeout
+        if len(self._lookups) >= FAILURES:
+            if silent >= 0.5:
+                for task in list(self._lookups.values()):
+                    task.cancel(HANGING)
+            elif silent >= 0.25:  # perhaps only for the hostnames that it is asked for
+                self._circuit.ask_witnesses()
         self._hang_check = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._check_hang)
 
     async def _ask(self, hostname: str, priority: LookupPriority) -> Route | None:
         """One lookup with its deadline, which includes the wait for a slot. Raises nothing but CancelledError."""
         known, began = self.table.peek(hostname), self._clock()
         etag = known.validator if known is not None else None
-        time_limit = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
+        time_limit = self._settings.timeout / 2 if self._circuit.is_open else self._settings.timeout
         if known is None and self._shared is not None and self.compact_routes.is_enabled:
             route = await self._from_redis(hostname)
             if route is not None:
@@ -319,9 +310,8 @@ class RouteResolver:
     def _record_response(self) -> None:
         """Record that the core API has responded; the circuit closes."""
         self._silent_since = self._clock()
-        if self._breaker.is_open:
+        if self._circuit.record_response():
             log.warning("core API circuit closed", extra={"code": "core_api_circuit_closed"})
-        self._breaker.record_response()
 
     def _apply_result(self, hostname: str, result: LookupResult, began: float) -> Route | None:
         """Apply the result of a lookup that began at `began`. Returns the route that is valid now."""
@@ -358,7 +348,7 @@ class RouteResolver:
         if known is None or known.response is None:
             if held.response is not None:
                 self.compact_routes.publish(hostname, held, now)
-        elif known.response.serves and not (held.response is not None and held.response.serves):
+        elif held.response is None or held.response.use < known.response.use:
             # A removal is shared once it is certain that it is not one of many (see `RemovalGuard`).
             asyncio.get_running_loop().call_later(MASS_WINDOW, self._share_removal, hostname, held)
         else:
@@ -409,7 +399,7 @@ class RouteResolver:
                 return await self.core_api.ask(hostname, etag)
         except CoreApiError as error:
             self._silent_since = self._clock()
-            if self._breaker.is_open or not error.service_failed:
+            if self._circuit.is_open or not error.service_failed:
                 raise
         await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
         async with self._slots.slot(priority):
@@ -425,12 +415,8 @@ class RouteResolver:
             self._failures.record(hostname, str(error), now, rejected=rejected, longest_pause=pause)
         if not rejected:
             self._failures.record_of_service(str(error), now)
-            known = self.table.last_used
-            conclusive = is_known or known is None or not error.status
-            if self._breaker.record_failure(hostname, now, self._rand(), conclusive=conclusive):
+            if self._circuit.record_failure(hostname, connected=error.connected):
                 log.error("core API circuit open", extra={"code": "core_api_circuit_open"})
-            elif self._breaker.needs_known and known is not None and known not in self._lookups:
-                self._start_lookup(known)
         route = self._usable(hostname)
         if route is not None:
             route.record_failed_lookup(str(error), now, pause)

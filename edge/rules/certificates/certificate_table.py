@@ -10,6 +10,7 @@ stops no site. Nothing is used after its notAfter. There are two clocks: `now` o
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from enum import Enum, StrEnum
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
+from edge.rules.balancing.circuit_breaker import KnownHostname
 from edge.rules.certificates.certificate_names import wildcard_of
 from edge.rules.certificates.certificates import Certificate
 from edge.rules.certificates.known_certificate import KnownCertificate
@@ -102,10 +104,14 @@ class CertificateTable:
     def __len__(self) -> int:
         return len(self._recent)
 
-    @property
-    def last_used(self) -> str | None:
-        """The hostname of the certificate that was used last; None = there is none."""
-        return next(reversed(self._recent)).hostname if self._recent else None
+    def recently_used(self) -> Iterator[KnownHostname]:
+        """The hostnames of the certificates, the most recently used first. Each one is its own owner."""
+        return (KnownHostname(known.hostname, known.hostname) for known in reversed(self._recent))
+
+    def owner_of(self, hostname: str) -> str | None:
+        """The hostname of the certificate that serves this hostname; None = there is none."""
+        known = self.get(hostname)
+        return None if known is None else known.hostname
 
     @property
     def misses(self) -> int:

@@ -2,12 +2,14 @@
 
 A removal is a response without a usable backend for a hostname that had some: an empty list, every backend
 draining, or 404. When a single site is switched off, the response has a higher generation and is accepted at once.
+So is maintenance or a redirect in place of a site, whatever the generation, unless it is one of many.
 Two kinds of removal are held back, and accepted only when the core API has repeated them for `routes.removal_hold`
 seconds without another response in between:
 
     unconfirmed     404, or no higher generation: an API that has lost its data responds like this
-    mass            a tenth of the environments in use, and at least ten, lose everything within ten seconds,
-                    whatever the generation: a bad deployment of the platform looks like this
+    mass            a tenth of the environments in use, and at least ten, lose everything within ten seconds, or
+                    go into maintenance, or are redirected, whatever the generation: a bad deployment of the
+                    platform looks like this
 
 Removals that were accepted in the seconds before a mass removal became visible are undone. (Static stability: a
 control plane that fails must not take the data plane along. Envoy and HAProxy remove what they are told to.)
@@ -90,9 +92,9 @@ class RemovalGuard(Generic[T]):
     ) -> Removal:
         """Record a removal of this hostname of an `environment` (site/name), and decide about it.
 
-        `confirmed`: it has a higher generation. `hold`: seconds for which it must be repeated otherwise. `in_use`:
-        counts the environments in use; called at most once in MASS_WINDOW seconds, and only when ten have lost
-        everything.
+        `confirmed`: it has a higher generation, or leaves a page or a redirect of the site owner. `hold`: seconds
+        for which it must be repeated otherwise. `in_use`: counts the environments in use; called at most once in
+        MASS_WINDOW seconds, and only when ten have lost everything.
         """
         self._note_loser(environment, now)
         mass = self._detect_mass(now, in_use)
@@ -114,11 +116,13 @@ class RemovalGuard(Generic[T]):
         claim = self._claims.get(hostname)
         return None if claim is None else claim.since
 
-    def settle(self, hostname: str) -> None:
-        """Record another response for this hostname: its removal is no longer held back, nor will it be undone."""
+    def settle(self, hostname: str, *, is_back: bool = True) -> None:
+        """Record another response for this hostname: its removal is no longer held back. `is_back`: nor will it be
+        undone, because the hostname has what it had. (Routes may be looked up again every second, so the removal
+        itself is repeated before many of them are visible.)"""
         if self._claims:
             self._claims.pop(hostname, None)
-        if self._accepted:
+        if is_back and self._accepted:
             self._accepted.pop(hostname, None)
 
     def undo(self, now: float) -> list[Undone[T]]:

@@ -56,6 +56,14 @@ class RouteResponse(msgspec.Struct, frozen=True):
         return any(backend.state != "draining" for backend in self.backends)
 
     @property
+    def use(self) -> int:
+        """What requests get from it: 2 = the site, 1 = a maintenance page or a redirect of its owner, 0 = an
+        error, for there is no backend."""
+        if self.maintenance or self.redirect is not None:
+            return 1
+        return 2 if self.serves else 0
+
+    @property
     def environment_key(self) -> str:
         """`site/environment`: the name of the environment in changes, drains and logs."""
         return f"{self.site}/{self.environment}"

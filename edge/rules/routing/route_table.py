@@ -1,13 +1,14 @@
 """The table of a worker's routes by hostname, and the decision whether a response replaces a route."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
+from edge.rules.balancing.circuit_breaker import KnownHostname
 from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.environments import Environments
 from edge.rules.routing.change_records import Change
@@ -38,8 +39,8 @@ _REASONS: Final = {
     "routes.regression_after, or after `styx invalidate`",
     Rejection.UNCONFIRMED: "removal of all backends of a known hostname, without a higher generation; accepted "
     "when repeated for routes.removal_hold, or after `styx invalidate`",
-    Rejection.HELD_BACK: "removal of all backends of many environments at once; accepted when repeated for "
-    "routes.removal_hold, or after `styx invalidate`",
+    Rejection.HELD_BACK: "removal, maintenance or a redirect of many environments at once; accepted when "
+    "repeated for routes.removal_hold, or after `styx invalidate`",
 }
 
 
@@ -107,10 +108,15 @@ class RouteTable:
         """Existing hostnames in the order in which they were added; at most `most`, from number `start` on."""
         return list(islice(self._known, start, None if most is None else start + most))
 
-    @property
-    def last_used(self) -> str | None:
-        """The existing hostname that was used last; None = there is none."""
-        return next(reversed(self._recent), None)
+    def recently_used(self) -> Iterator[KnownHostname]:
+        """The existing hostnames and their sites, the most recently used first."""
+        for hostname in reversed(self._recent):
+            yield KnownHostname(hostname, self.owner_of(hostname) or "")
+
+    def owner_of(self, hostname: str) -> str | None:
+        """The site of an existing hostname; None = it is none."""
+        route = self._known.get(hostname)
+        return None if route is None or route.response is None else route.response.site
 
     def peek(self, hostname: str) -> Route | None:
         """Return the route of an existing hostname, or None."""
@@ -207,15 +213,16 @@ class RouteTable:
                 return Rejection.LOWER_GENERATION, []
         else:
             before.lower_since = -1.0
-        if response is not None and (_is_of_use(response) or not _is_of_use(known)):
-            self._guard.settle(hostname)
+        use = 0 if response is None else response.use
+        if response is not None and use >= known.use:
+            self._guard.settle(hostname, is_back=use > known.use or use == 2)
             return None, []
         removal = self._guard.judge(
             hostname,
             known.environment_key,
             before,
             now,
-            confirmed=response is not None and (not same or response.generation > known.generation),
+            confirmed=use > 0 or (response is not None and (not same or response.generation > known.generation)),
             hold=self._settings.removal_hold,
             in_use=lambda: self._environments.in_use(now),
         )
@@ -244,7 +251,7 @@ class RouteTable:
         restored = []
         for hostname, route in self._guard.undo(now):
             current = self.get(hostname)
-            if current is not None and current.response is not None and current.response.serves:
+            if current is not None and current.response is not None and current.response.use == 2:
                 continue  # a later response has restored it
             removal = None if current is None else current.response
             route.record_failed_lookup(_REASONS[Rejection.HELD_BACK], now, LOOKUP_AGAIN_AFTER)
@@ -361,12 +368,6 @@ class RouteTable:
 
 def _environment_of(response: RouteResponse) -> Change:
     return Change("environment", response.environment_key)
-
-
-def _is_of_use(response: RouteResponse) -> bool:
-    """Whether it is of use to a request: it has a backend, or a maintenance page or a redirect of the site
-    owner."""
-    return response.serves or response.maintenance or response.redirect is not None
 
 
 def _is_lower(known: RouteResponse | None, response: RouteResponse | None) -> bool:

@@ -192,9 +192,10 @@ async def test_a_token_that_cannot_be_read_is_an_error(core, tmp_path):
 async def test_no_connection(core):
     await core.stop()
     async with Asked(core) as asked:
-        with pytest.raises(CoreApiError):
+        with pytest.raises(CoreApiError) as caught:
             await asked.api.ask("a.test", None)
     assert not asked.api.up
+    assert not caught.value.connected
 
 
 async def test_a_hostname_is_encoded_in_the_path(core):

@@ -370,9 +370,10 @@ def test_the_number_is_bounded() -> None:
     table.used(known)
     table.add("3.test")
     assert [table.state(f"{n}.test").name for n in range(4)] == ["FRESH", "UNKNOWN", "FRESH", "FRESH"]
-    assert table.last_used == "3.test"
+    assert [each.hostname for each in table.recently_used()] == ["3.test", "0.test", "2.test"]
     table.used(known)
-    assert table.last_used == "0.test"
+    assert next(table.recently_used()).hostname == "0.test"
+    assert (table.owner_of("0.test"), table.owner_of("1.test")) == ("0.test", None)
 
 
 def test_the_bytes_are_bounded() -> None:

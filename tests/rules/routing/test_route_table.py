@@ -1,5 +1,6 @@
 """The table of routes: which responses it accepts, for how long it keeps them, and how many."""
 
+import msgspec
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -304,6 +305,42 @@ def test_a_mass_removal_is_held_back(kind: str) -> None:
     for site in sites:
         answer = None if kind == "404" else a_response(site=site, generation=generation)
         assert takes(table, answer, 1036.0, host=f"{site}.test"), "it was repeated for routes.removal_hold"
+
+
+def test_a_removal_that_is_repeated_is_undone_as_well() -> None:
+    """Routes may be looked up again every second."""
+    table, sites = a_platform(50, now=1000.0)
+    for number, site in enumerate(sites):
+        for now in (1001.0, 1002.0):
+            store(table, a_response(site=site, generation=2), now + 0.01 * number, host=f"{site}.test")
+    assert serving(table, sites) == 50
+
+
+CLOSED = {"maintenance": {"maintenance": True}, "redirect": {"redirect": "https://example.org/login"}}
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+@pytest.mark.parametrize("generation", [1, 2])
+def test_many_sites_that_are_closed_at_once_are_held_back(kind: str, generation: int) -> None:
+    """A default that was turned round; the backends are all there."""
+    table, sites = a_platform(50, now=1000.0)
+
+    def closed(site: str) -> RouteResponse:
+        return msgspec.structs.replace(a_response(B1, site=site, generation=generation), **CLOSED[kind])
+
+    def open_sites() -> int:
+        responses = [route.response for site in sites if (route := table.peek(f"{site}.test")) is not None]
+        return sum(response is not None and response.use == 2 for response in responses)
+
+    assert takes(table, closed(sites[0]), 1001.0, host=f"{sites[0]}.test"), "a single one goes at once"
+    for now in (1002.0, 1012.0, 1022.0, 1030.9):
+        for site in sites:
+            store(table, closed(site), now, host=f"{site}.test")
+    assert open_sites() == 50, "also the one before"
+    for site in sites:
+        assert takes(table, closed(site), 1036.0, host=f"{site}.test"), "it was repeated for routes.removal_hold"
+    for site in sites:
+        assert takes(table, a_response(B1, site=site, generation=generation), 1037.0, host=f"{site}.test")
 
 
 def test_another_response_in_between_is_accepted() -> None:
