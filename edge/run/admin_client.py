@@ -24,6 +24,10 @@ class AdminFailed(Exception):
     """The admin server could not be reached, or denied the request; the text says where and why, in one line."""
 
 
+class NobodyAnswers(AdminFailed):
+    """There is no server at the address, or it cannot be reached."""
+
+
 class AdminEndpoint(NamedTuple):
     """An admin server and the token to use there."""
 
@@ -52,7 +56,10 @@ def ask(target: AdminEndpoint, path: str, body: dict[str, Any] | None = None) ->
     denial = document(target.name, response.body)
     if denial.get("socket") and not (target.token or target.address.path):
         local = target._replace(name=f"unix:{denial['socket']}", address=Address(path=str(denial["socket"])))
-        response = _requested(local, path, body)
+        try:
+            response = _requested(local, path, body)
+        except NobodyAnswers as error:
+            raise AdminFailed(f"{error}; on another machine or in another container use {WITH_TOKEN}") from error
         if response.status not in (401, 403):
             return response.status, response.body
         denial = document(local.name, response.body)
@@ -81,9 +88,13 @@ def _requested(target: AdminEndpoint, path: str, body: dict[str, Any] | None) ->
     headers = {"Host": b"localhost"}
     if target.token:
         headers["Authorization"] = b"Bearer " + target.token.encode()
+    is_connected = False
     try:
         if address.path:
             connection.sock = _connected(address.path, target.timeout)
+        else:
+            connection.connect()
+        is_connected = True
         method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
         connection.request(method, path, data, headers)
         response = connection.getresponse()
@@ -94,8 +105,11 @@ def _requested(target: AdminEndpoint, path: str, body: dict[str, Any] | None) ->
             raise AdminFailed(_not_permitted(target)) from error
         if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
             raise AdminFailed(no_admin_server(target.name)) from error
-        hint = f"; on another machine or in another container use {WITH_TOKEN}" if address.path else ""
-        raise AdminFailed(f"nobody answers at {target.name}: {error}{hint}") from error
+        if is_connected and isinstance(error, TimeoutError):
+            raise AdminFailed(_silent(target)) from error
+        if is_connected:
+            raise AdminFailed(no_admin_server(target.name)) from error
+        raise NobodyAnswers(f"nobody answers at {target.name}: {error.strerror or error}") from error
     except ValueError as error:  # raised by http.client: the token would become more than one field
         raise AdminFailed("the admin token has a line break in it") from error
     finally:
@@ -111,6 +125,13 @@ def _connected(path: str, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _silent(target: AdminEndpoint) -> str:
+    return (
+        f"{target.name} has accepted the connection, but not answered within {target.timeout:g} s: its process is "
+        "stopped, stuck or overloaded; `styx support-dump` on its machine has the stacks of its processes"
+    )
 
 
 def _not_permitted(target: AdminEndpoint) -> str:

@@ -42,6 +42,7 @@ PAGE = 1000
 
 if TYPE_CHECKING:
     from edge.platform.containers.container import Make
+    from edge.run.installation.admin_choice import AdminChoice
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -104,14 +105,14 @@ def check(config: str, as_json: bool) -> None:
 @main.command()
 @ADMIN
 @click.option("--json", "as_json", is_flag=True, help='Print {"ready", "state"} as JSON.')
-def healthcheck(admin: str, as_json: bool) -> None:
+def healthcheck(admin: "AdminChoice", as_json: bool) -> None:
     """Check whether a running styx takes requests: exit 0 if it does, 1 if not."""
     from edge.admin.health import is_health_text
     from edge.run.admin_client import no_admin_server
 
     status, body = ask(admin, "/readyz")
     if not is_health_text(body):
-        fail(f"styx: {no_admin_server(admin)}", 1)
+        fail(f"styx: {no_admin_server(str(admin))}", 1)
     if as_json:
         import json
 
@@ -126,7 +127,7 @@ def healthcheck(admin: str, as_json: bool) -> None:
 @ADMIN
 @TOKEN
 @AS_JSON
-def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> None:
+def explain(host: str, admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     """Show all that a running styx knows about a hostname (or a URL, or host:port), and which backend would get its
     next request."""
     from urllib.parse import quote
@@ -148,7 +149,9 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
 @ADMIN
 @TOKEN
 @AS_JSON
-def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | None, as_json: bool) -> None:
+def routes(
+    site: str, freshness: str, limit: int, admin: "AdminChoice", token_file: str | None, as_json: bool
+) -> None:
     """List the routes that a running styx has cached."""
     from urllib.parse import urlencode
 
@@ -191,7 +194,7 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
 @ADMIN
 @TOKEN
 @AS_JSON
-def top(once: bool, interval: float, admin: str, token_file: str | None, as_json: bool) -> None:
+def top(once: bool, interval: float, admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     """Show live what a running styx serves: the status page for a terminal (needs the extra `top`). `--json` prints
     it once."""
     from edge.admin.status_page.status_records import Snapshot
@@ -214,7 +217,7 @@ def top(once: bool, interval: float, admin: str, token_file: str | None, as_json
 @main.command("reload")
 @ADMIN
 @TOKEN
-def reload_(admin: str, token_file: str | None) -> None:
+def reload_(admin: "AdminChoice", token_file: str | None) -> None:
     """Reload the configuration of a running styx; print what changed, or exit 1 with the faults in it."""
     command(admin, "reload", token_file)
 
@@ -222,7 +225,7 @@ def reload_(admin: str, token_file: str | None) -> None:
 @main.command()
 @ADMIN
 @TOKEN
-def upgrade(admin: str, token_file: str | None) -> None:
+def upgrade(admin: "AdminChoice", token_file: str | None) -> None:
     """Replace a running styx by the installed version; it keeps serving if the new one does not become ready."""
     command(admin, "upgrade", token_file)
 
@@ -235,7 +238,9 @@ def upgrade(admin: str, token_file: str | None) -> None:
 @click.option("--force", is_flag=True, help="Also if no route names it (yet).")
 @ADMIN
 @TOKEN
-def drain(kind: str, name: str, duration: str, end: bool, force: bool, admin: str, token_file: str | None) -> None:
+def drain(
+    kind: str, name: str, duration: str, end: bool, force: bool, admin: "AdminChoice", token_file: str | None
+) -> None:
     """Send no new requests to a backend (SITE/ENVIRONMENT/ID), to all backends on a server, or to an environment
     (SITE/NAME). `styx drains` lists what is drained."""
     from edge.rules.settings.values import seconds
@@ -252,7 +257,7 @@ def drain(kind: str, name: str, duration: str, end: bool, force: bool, admin: st
 @ADMIN
 @TOKEN
 @AS_JSON
-def drains(admin: str, token_file: str | None, as_json: bool) -> None:
+def drains(admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     """List what is drained, by whom and until when."""
     from edge.admin.admin_messages import OperatorDrain
     from edge.admin.explain_text import render_drains
@@ -267,7 +272,7 @@ def drains(admin: str, token_file: str | None, as_json: bool) -> None:
 @click.argument("name", default="")
 @ADMIN
 @TOKEN
-def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
+def invalidate(kind: str, name: str, admin: "AdminChoice", token_file: str | None) -> None:
     """Look up again: routes of a hostname, site, environment (SITE/NAME) or server, or all; or a certificate."""
     document = worker_replies(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
     with foreign_content(admin):

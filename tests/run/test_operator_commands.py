@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
@@ -26,6 +28,14 @@ async def styx():
     async with StyxProcess(config, {"HEAD_TIMEOUT": "8s"}) as running:
         await running.workers()
         yield running
+
+
+@contextmanager
+def free_tcp_port():
+    """An address where nobody listens, which nobody else gets meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,24 @@ async def test_check_prints_json(tmp_path):
     found = json.loads(bad.out)
     assert (bad.code, found["good"]) == (2, False)
     assert any("bad.yaml:1:10: workers" in fault for fault in found["faults"])
+
+
+async def test_commands_find_the_edge_by_its_configuration(styx, tmp_path, monkeypatch):
+    address = str(styx.settings.admin.address)
+    assert call("healthcheck", STYX_CONFIG=str(styx.file)).out == "ready\n"
+    monkeypatch.setattr("edge.run.installation.configuration_path.DEFAULTS", ("styx.yaml",))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "styx.yaml").write_text(f'admin: {{address: "{address}"}}\n')
+    for command in ("healthcheck", "routes", "top", "drains", "clients", "events", "log-level", "config show"):
+        assert call(*command.split(), "--json").code == 0, command
+    with free_tcp_port() as other:  # --admin, then STYX_ADMIN, then the configuration
+        assert call("healthcheck", "--admin", address, STYX_ADMIN=other).out == "ready\n"
+        assert call("healthcheck", STYX_ADMIN=other).err.startswith(
+            f"styx: nobody answers at {other} (STYX_ADMIN): "
+        )
+        (tmp_path / "styx.yaml").write_text(f'admin: {{address: "{other}"}}\n')
+        said = f"styx: nobody answers at {other} (admin.address of {tmp_path}/styx.yaml): Connection refused\n"
+        assert call("healthcheck").err == said
 
 
 READ = [each for each in OPERATIONS if each.method == "get" and each.media == "application/json"]

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from edge.rules.settings.renamed import RENAMED, new_name
 from edge.rules.settings.root import Settings
 from edge.rules.settings.section import Section, section_of, unit_of
-from edge.rules.settings.values import FROM_FILE, FromEnvironment, described
+from edge.rules.settings.values import FROM_FILE, Address, FromEnvironment, address, described
 from edge.rules.settings.yaml_text import (
     CONFIGURATION,
     MAX_DEPTH,
@@ -72,6 +72,29 @@ def parse_as(
         if isinstance(values, dict):
             _use_new_names(reader, values, renamed or {})
         return _validated(reader, values, kind)
+    except Wrong as wrong:
+        raise wrong.in_file(name) from None
+
+
+def admin_address_in(text: str, *, name: str, environ: Mapping[str, str]) -> Address | None:
+    """The `admin.address` in a text whose other settings may have faults; None = it is not given. Raises
+    SettingsError if the address, or the text as a whole, cannot be read."""
+    reader = _Reader(environ, CONFIGURATION.values)
+    path: KeyPath = ("admin", "address")
+    try:
+        check_text(text, CONFIGURATION)
+        values = reader.read(tree(text))
+        if isinstance(values, dict):
+            _use_new_names(reader, values, RENAMED)
+        holder = _holder(values, path) if isinstance(values, dict) else None
+        if holder is None or "address" not in holder:
+            return None
+        if path in reader.broken:
+            raise Wrong([fault for fault in reader.found if fault[1] == path])
+        try:
+            return address(str(holder["address"]))
+        except ValueError as error:
+            raise Wrong([(reader.nearest(path), path, str(error))]) from None
     except Wrong as wrong:
         raise wrong.in_file(name) from None
 

@@ -9,6 +9,7 @@ from edge.run.commands.command_parts import ADMIN, AS_JSON, TOKEN, ask, foreign_
 
 if TYPE_CHECKING:
     from edge.rules.limits.client_records import ClientList, ClientNow
+    from edge.run.installation.admin_choice import AdminChoice
 
 
 @click.command()
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @ADMIN
 @TOKEN
 @AS_JSON
-def clients(limit: int, admin: str, token_file: str | None, as_json: bool) -> None:
+def clients(limit: int, admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     """List the clients of a running styx with most connections, requests in flight, and hostnames that do not
     exist."""
     import msgspec

@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from edge.rules.settings import Address
     from edge.run.admin_client import AdminEndpoint
+    from edge.run.installation.admin_choice import AdminChoice
 
 T = TypeVar("T")
 
@@ -24,6 +25,15 @@ def _configuration(_: click.Context, __: click.Parameter, given: str | None) -> 
         fail(f"styx: {error}", 2)
 
 
+def _admin(context: click.Context, option: click.Parameter, given: str | None) -> "AdminChoice":
+    from edge.run.installation.admin_choice import AdminChoice, default_admin
+
+    if given is None:
+        return default_admin()
+    source = context.get_parameter_source(option.name or "")
+    return AdminChoice(given, "STYX_ADMIN" if source is click.core.ParameterSource.ENVIRONMENT else "")
+
+
 CONFIG = click.option(
     "-c",
     "--config",
@@ -35,11 +45,10 @@ CONFIG = click.option(
 )
 ADMIN = click.option(
     "--admin",
-    default="127.0.0.1:9901",
     envvar="STYX_ADMIN",
     show_envvar=True,
-    show_default=True,
-    help="Admin address: host:port or unix:/path.",
+    callback=_admin,
+    help="Admin address: host:port or unix:/path.  [default: that of the configuration, else 127.0.0.1:9901]",
 )
 TOKEN = click.option(
     "--token-file",
@@ -56,7 +65,7 @@ def fail_with_faults(error: Exception) -> NoReturn:
     fail(f"styx: {error}" if str(error).startswith("cannot read") else str(error), 2)
 
 
-def command(admin: str, what: str, token_file: str | None) -> None:
+def command(admin: "AdminChoice", what: str, token_file: str | None) -> None:
     """Send a command, wait until it is carried out, and print its result; exit 1 when it failed."""
     status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
     result = decoded(admin, body)
@@ -69,7 +78,7 @@ def command(admin: str, what: str, token_file: str | None) -> None:
         sys.exit(1)
 
 
-def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
+def worker_replies(admin: "AdminChoice", status: int, body: str) -> dict[str, Any]:
     """The decoded response with the replies of all workers; exit 1 when it is an error, or a worker failed or did
     not reply."""
     document = decoded(admin, body)
@@ -86,7 +95,7 @@ def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
     return document
 
 
-def record(admin: str, body: str, kind: type[T]) -> T:
+def record(admin: "AdminChoice", body: str, kind: type[T]) -> T:
     """Decode a response of the admin server as a record; exit 1 when it is not one."""
     import msgspec
 
@@ -95,14 +104,14 @@ def record(admin: str, body: str, kind: type[T]) -> T:
 
 
 @contextmanager
-def foreign_content(admin: str) -> Iterator[None]:
+def foreign_content(admin: "AdminChoice") -> Iterator[None]:
     """Exit 1 when the content of a response is not what an admin server of styx sends."""
     from edge.run.admin_client import no_admin_server
 
     try:
         yield
     except (ValueError, TypeError, LookupError):
-        fail(f"styx: {no_admin_server(admin)}", 1)
+        fail(f"styx: {no_admin_server(str(admin))}", 1)
 
 
 def fail(text: str, code: int) -> NoReturn:
@@ -112,7 +121,12 @@ def fail(text: str, code: int) -> NoReturn:
 
 
 def ask(
-    admin: str, path: str, token_file: str | None = None, *, body: dict[str, Any] | None = None, timeout: float = 5
+    admin: "AdminChoice",
+    path: str,
+    token_file: str | None = None,
+    *,
+    body: dict[str, Any] | None = None,
+    timeout: float = 5,
 ) -> tuple[int, str]:
     """GET from the admin server of a running styx, or POST a body to it; exit 1 when it cannot be reached or denies
     access. Returns status and body of the response."""
@@ -124,7 +138,7 @@ def ask(
         fail(f"styx: {error}", 1)
 
 
-def document_at(admin: str, path: str, token_file: str | None) -> str:
+def document_at(admin: "AdminChoice", path: str, token_file: str | None) -> str:
     """The JSON document at this path of the admin API; exit 1 when it is not to be had."""
     status, body = ask(admin, path, token_file)
     if status != 200:
@@ -132,19 +146,19 @@ def document_at(admin: str, path: str, token_file: str | None) -> str:
     return body
 
 
-def endpoint(admin: str, token_file: str | None, timeout: float = 5) -> "AdminEndpoint":
+def endpoint(admin: "AdminChoice", token_file: str | None, timeout: float = 5) -> "AdminEndpoint":
     """The admin server of a running styx; exit 2 when the address or the token file is wrong."""
     from edge.run.admin_client import AdminEndpoint
 
-    return AdminEndpoint(admin, admin_address(admin), _read_token(token_file), timeout)
+    return AdminEndpoint(str(admin), admin_address(admin.address, str(admin)), _read_token(token_file), timeout)
 
 
-def decoded(admin: str, body: str) -> dict[str, Any]:
+def decoded(admin: "AdminChoice", body: str) -> dict[str, Any]:
     """Decode a JSON response of the admin server; exit 1 when it is not one."""
     from edge.run.admin_client import AdminFailed, document
 
     try:
-        return document(admin, body)
+        return document(str(admin), body)
     except AdminFailed as error:
         fail(f"styx: {error}", 1)
 
@@ -158,11 +172,11 @@ def _read_token(file: str | None) -> str:
         fail(f"styx: --token-file: {error}", 2)
 
 
-def admin_address(text: str) -> "Address":
-    """Parse an address; exit 2 when it is none."""
+def admin_address(text: str, name: str = "") -> "Address":
+    """Parse an address; exit 2 when it is none. `name`: what messages call it, if not as it is."""
     from edge.rules.settings.values import address
 
     try:
         return address(text)
     except ValueError as error:
-        fail(f"styx: {text}: {error}", 2)
+        fail(f"styx: {name or text}: {error}", 2)

@@ -8,6 +8,7 @@ from edge.run.commands.command_parts import ADMIN, AS_JSON, TOKEN, document_at, 
 
 if TYPE_CHECKING:
     from edge.admin.admin_messages import Configuration
+    from edge.run.installation.admin_choice import AdminChoice
 
 
 @click.group()
@@ -24,7 +25,9 @@ def config() -> None:
 @ADMIN
 @TOKEN
 @AS_JSON
-def show(prefix: str, file: str | None, given: bool, admin: str, token_file: str | None, as_json: bool) -> None:
+def show(
+    prefix: str, file: str | None, given: bool, admin: "AdminChoice", token_file: str | None, as_json: bool
+) -> None:
     """Show the effective settings of a running styx, or of a file: all, or those that begin with PREFIX, such as
     `timeouts`; each with its value and where it comes from. Secrets are hidden."""
     import msgspec
@@ -47,7 +50,7 @@ def show(prefix: str, file: str | None, given: bool, admin: str, token_file: str
         click.echo(f"\n{found.file} has changed since: `styx check -c {found.file}`, then `styx reload`", err=True)
 
 
-def _of_running(admin: str, token_file: str | None) -> "Configuration":
+def _of_running(admin: "AdminChoice", token_file: str | None) -> "Configuration":
     from edge.admin.admin_messages import Configuration
 
     return record(admin, document_at(admin, "/v1/config", token_file), Configuration)

@@ -10,13 +10,14 @@ from edge.run.commands.command_parts import ADMIN, AS_JSON, TOKEN, document_at, 
 
 if TYPE_CHECKING:
     from edge.rules.environment_status_records import RecentEvent
+    from edge.run.installation.admin_choice import AdminChoice
 
 
 @click.command()
 @ADMIN
 @TOKEN
 @AS_JSON
-def events(admin: str, token_file: str | None, as_json: bool) -> None:
+def events(admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     """List the last events of all processes of a running styx, the latest last, with their codes and fields."""
     import msgspec
 

@@ -1,8 +1,13 @@
 """`styx log-level`: show the level of the event log, or override it for some time."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edge.run.commands.command_parts import ADMIN, AS_JSON, TOKEN, ask, fail, record, worker_replies
+
+if TYPE_CHECKING:
+    from edge.run.installation.admin_choice import AdminChoice
 
 
 @click.command("log-level")
@@ -13,7 +18,7 @@ from edge.run.commands.command_parts import ADMIN, AS_JSON, TOKEN, ask, fail, re
 @TOKEN
 @AS_JSON
 def log_level(
-    level: str | None, duration: str, end: bool, admin: str, token_file: str | None, as_json: bool
+    level: str | None, duration: str, end: bool, admin: "AdminChoice", token_file: str | None, as_json: bool
 ) -> None:
     """Show from which level on a running styx writes its event log; with LEVEL, override it in all processes for
     some time. A reload or a restart ends the override."""

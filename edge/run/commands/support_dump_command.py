@@ -11,6 +11,7 @@ from edge.run.commands.command_parts import ADMIN, AS_JSON, TOKEN, endpoint, fai
 
 if TYPE_CHECKING:
     from edge.run.commands.support_dump import Manifest
+    from edge.run.installation.admin_choice import AdminChoice
 
 
 @click.command("support-dump")
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @ADMIN
 @TOKEN
 @AS_JSON
-def support_dump(output: str, admin: str, token_file: str | None, as_json: bool) -> None:
+def support_dump(output: str, admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     """Write one archive for whoever is to find out what is wrong: versions, settings without secrets, states, last
     events, metrics, and the stacks of all processes. Run it as root or as the user of styx, on its machine. It
     works when parts of the edge are dead or stuck, and says what is missing."""

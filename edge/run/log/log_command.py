@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     "--config",
     type=click.Path(dir_okay=False),
     envvar="STYX_CONFIG",
-    default="config/styx.yaml",
-    show_default=True,
-    help="Configuration file that names the access log, if FILE is not given.",
+    show_envvar=True,
+    help="Configuration that names the access log, if FILE is not given.  [default: /etc/styx/styx.yaml, else "
+    "./styx.yaml]",
 )
 def read_log(
     file: str,
@@ -43,7 +43,7 @@ def read_log(
     slower_than: str,
     as_json: bool,
     color: bool | None,
-    config: str,
+    config: str | None,
 ) -> None:
     """Show the access log (FILE, - for standard input, or that of the configuration), a line for each request.
 
@@ -151,13 +151,15 @@ def _filter(
     )
 
 
-def _path_in(config: str) -> str:
+def _path_in(given: str | None) -> str:
     """The file of the access log that the configuration names; exits if there is none."""
     from edge.run.configuration_file import BadConfiguration, ConfigurationFile
+    from edge.run.installation.configuration_path import NoConfiguration, configuration_path
 
     try:
+        config = configuration_path(given)
         _, settings = ConfigurationFile(config).read()
-    except BadConfiguration as error:
+    except (BadConfiguration, NoConfiguration) as error:
         _fail(f"{error}; or name the file of the access log: styx log FILE", 2)
     path = settings.access_log.path
     if not path or settings.access_log.syslog is not None:
