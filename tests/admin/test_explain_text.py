@@ -159,7 +159,7 @@ def test_a_response_that_was_not_accepted(explained, reason, generation, words):
 
 def test_faults_in_a_response(explained):
     text = render(msgspec.structs.replace(explained, remarks=["backend 'x' at '1.2.3.4' is not allowed"]))
-    assert "left out of the response of the core API: backend 'x' at '1.2.3.4' is not allowed\n" in text
+    assert "wrong in the response of the core API: backend 'x' at '1.2.3.4' is not allowed\n" in text
 
 
 def explanation(explained, source=CORE_API, workers=1, silent=()):

@@ -26,8 +26,10 @@ COLOURS: Final = {
     "drained": "bright_black",
 }
 "By condition. Words say the same, for terminals without colours."
-WIDTH: Final = 24
+WIDTH: Final = 20
 "Characters of the bar of an environment's containers."
+NARROWEST: Final = (18, 10, 9, 22, None)
+"Characters that the columns of the environments keep in a narrow terminal; None = it gives way first."
 TALL: Final = 36
 "Lines from which a screen has room for the top sites."
 MOST_EVENTS: Final = 6
@@ -84,10 +86,15 @@ def _ms(value: float | None) -> str:
 
 def _environments(snapshot: Snapshot, room: int) -> Table:
     table = Table(expand=True, box=None, pad_edge=False)
-    for heading in ("environment", "per second", "in flight", "containers", ""):
-        table.add_column(
-            heading, justify="right" if heading in ("per second", "in flight") else "left", no_wrap=True
-        )
+    for heading, narrowest in (
+        ("environment", 16),
+        ("per second", 10),
+        ("in flight", 9),
+        ("containers", 10),
+        ("", None),
+    ):
+        right = heading in ("per second", "in flight")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True, min_width=narrowest)
     shown = sorted(snapshot.environments.shown, key=lambda e: (not e.in_trouble, -e.rate))
     for environment in shown[:room]:
         table.add_row(
