@@ -28,7 +28,7 @@ COLOURS: Final = {
 "By condition. Words say the same, for terminals without colours."
 WIDTH: Final = 20
 "Characters of the bar of an environment's containers."
-NARROWEST: Final = (18, 10, 9, 22, None)
+NARROWEST: Final = (18, 10, 9, WIDTH + 5, None)
 "Characters that the columns of the environments keep in a narrow terminal; None = it gives way first."
 TALL: Final = 36
 "Lines from which a screen has room for the top sites."
