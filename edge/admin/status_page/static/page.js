@@ -56,7 +56,7 @@ function received(event, data) {
   panels.showDrains(data.drains, data.at, mayAct ? endDrain : null);
   panels.showCertificates(data.certificates);
   panels.showEvents([...data.events, ...changes].sort((one, other) => other.at - one.at).slice(0, MOST_EVENTS));
-  if (first) performance.mark("first-snapshot"); // how long it took until there was something to see
+  if (first) performance.mark("first-snapshot"); // since when there is something to see
 }
 
 function changed(problem, status) {
