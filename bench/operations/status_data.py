@@ -2,7 +2,7 @@
 
 Two workers, 10,000 environments, 1,000 requests/s from an open loop. Scrapes are timed from the request to the last
 byte, without load and under it. CPU is that of the admin process, in windows of the same load with and without a
-subscriber of `/v1/status/stream`.
+subscriber of `/v1/status/stream`. The page's first paint is that of Chromium, under the load, with an empty cache.
 """
 
 import asyncio
@@ -24,11 +24,13 @@ from bench.lab.load_process import run_schedule
 from bench.lab.procfs import family, run_seconds
 from bench.lab.programs import BenchFailed
 from bench.lab.styx_under_test import StyxUnderTest, styx_under_test
+from bench.operations.first_paint import Paint, first_paints
 from bench.report import verdict
 from bench.stubs.fixed_routes import backend_entry, served_routes
 
-SCRAPE_GOAL, PAGE_GOAL = 0.050, 0.01
-"Seconds of a scrape, and part of a core that the page's data takes."
+SCRAPE_GOAL, PAGE_GOAL, PAINT_GOAL = 0.050, 0.01, 1000.0
+"Seconds of a scrape, part of a core that the page's data takes, and milliseconds until the page shows it."
+VISITS = 7
 PAUSE = 0.2
 "Seconds between two scrapes."
 ADMIN = re.compile(rb"styx: admin")
@@ -80,6 +82,7 @@ class StatusReport:
     "Part of a core that the admin process takes under load, with nobody who looks."
     watched: float
     snapshots: int
+    paints: list[Paint]
     load: LoadResult
 
     @property
@@ -89,12 +92,22 @@ class StatusReport:
 
     @property
     def good(self) -> bool:
-        return self.idle.met and self.loaded.met and self.page <= PAGE_GOAL
+        return self.idle.met and self.loaded.met and self.page <= PAGE_GOAL and self.quickly_shown
+
+    @property
+    def quickly_shown(self) -> bool:
+        return not self.paints or median(paint.shown for paint in self.paints) <= PAINT_GOAL
 
     @property
     def raw(self) -> object:
         scrapes = {"idle": self.idle, "loaded": self.loaded}
-        return {**scrapes, "alone": self.alone, "watched": self.watched, "snapshots": self.snapshots}
+        return {
+            **scrapes,
+            "alone": self.alone,
+            "watched": self.watched,
+            "snapshots": self.snapshots,
+            "paints": self.paints,
+        }
 
     def text(self) -> str:
         lines = [
@@ -112,7 +125,17 @@ class StatusReport:
             f"({self.snapshots} snapshots): the page's data {self.page:.2%}; goal {PAGE_GOAL:.0%}: "
             f"{verdict(met=self.page <= PAGE_GOAL)}"
         )
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, self._painted()]) + "\n"
+
+    def _painted(self) -> str:
+        if not self.paints:
+            return "first paint: not measured, chromium is not installed"
+        painted, shown = (median(getattr(paint, name) for paint in self.paints) for name in ("painted", "shown"))
+        return (
+            f"first paint of the page under load: {painted:.0f} ms, with data {shown:.0f} ms, worst of "
+            f"{len(self.paints)} {max(paint.shown for paint in self.paints):.0f} ms ({self.paints[0].files} files, "
+            f"{self.paints[0].bytes >> 10} KiB); goal {PAINT_GOAL:.0f} ms: {verdict(met=self.quickly_shown)}"
+        )
 
 
 async def run(plan: StatusPlan) -> StatusReport:
@@ -135,15 +158,17 @@ async def _measured(
     admin = _admin_of(edge.server.pid)
     await _load(plan, directory, edge, 4 * plan.seconds)  # until nearly all hostnames are known
     idle = await _scrapes(session, admin, plan.seconds / 3)
-    load = asyncio.ensure_future(_load(plan, directory, edge, 4 * plan.seconds))
+    load = asyncio.ensure_future(_load(plan, directory, edge, 5 * plan.seconds))
     await asyncio.sleep(plan.seconds / 2)  # the generator has begun by then
     alone = await _cpu(admin, plan.seconds)
     async with _subscribed(session) as received:
         watched = await _cpu(admin, plan.seconds)
     loaded = await _scrapes(session, admin, plan.seconds)
+    paints = await first_paints(f"http://127.0.0.1:{edge.admin_port}/", VISITS)
     async with session.get("/v1/status") as response:
         status = msgspec.json.decode(await response.read(), type=_Status)
-    return StatusReport(plan, status.environments.total, idle, loaded, alone, watched, len(received), await load)
+    total = status.environments.total
+    return StatusReport(plan, total, idle, loaded, alone, watched, len(received), paints, await load)
 
 
 async def _load(plan: StatusPlan, directory: Path, edge: StyxUnderTest, seconds: float) -> LoadResult:

@@ -356,7 +356,9 @@ class AdminServer:
         if drain.kind not in KINDS:
             return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
         if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:
-            return problem(422, f"A drain has a name, and seconds from 0 (end it) to {MOST_SECONDS}.")
+            return problem(
+                422, f"A drain has a name, and lasts for seconds from 0 (end it) to {MOST_SECONDS} (7 days)."
+            )
         if not drain.force and (why := await why_not_drained(self._control_api, drain)):
             return problem(404, why)
         by = user_name(request[CONNECTION].user)

@@ -59,6 +59,7 @@ FAILURES = {
 "Words for failed attempts; the others are named by their cause."
 FULL_WITHIN = 10.0
 "Seconds for which a backend counts as full after a refusal, in words."
+UNREACHABLE = frozenset({"connect_failed", "connect_timeout", "host_unreachable"})
 MOST_NAMES = 5
 "Names of a certificate that are listed."
 UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -117,7 +118,7 @@ def _header(explained: ExplainedRoute, source: str) -> list[str]:
     lines += _lookup(explained, source)
     if explained.rejection is not None:
         lines.append(_rejection(explained, explained.rejection))
-    lines += [f"left out of the response of {source}: {remark}" for remark in explained.remarks]
+    lines += [f"wrong in the response of {source}: {remark}" for remark in explained.remarks]
     if explained.certificate is not None:
         lines += _certificate(explained.certificate)
     return lines + _local_replies(explained, source)
@@ -180,6 +181,11 @@ def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
             f"every backend in use refused (full) within the last {FULL_WITHIN:.0f} s: requests that none takes "
             "are answered 503, `all_refused`"
         ]
+    if in_use and all(map(_has_just_been_unreachable, in_use)):
+        return [
+            f"no backend in use could be connected to at its last attempt, less than {FULL_WITHIN:.0f} s ago: "
+            "requests that reach none are answered 502 or 504"
+        ]
     if all(backend.condition == "draining" for backend in explained.backends):
         return [f"every backend is draining, says {source}: requests are answered 503, `no_backends`"]
     return []
@@ -187,6 +193,11 @@ def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
 
 def _has_just_refused(backend: ExplainedBackend) -> bool:
     return any(each.cause == "refused" and each.age < FULL_WITHIN for each in backend.failures)
+
+
+def _has_just_been_unreachable(backend: ExplainedBackend) -> bool:
+    latest = backend.failures[0] if backend.failures else None
+    return latest is not None and latest.cause in UNREACHABLE and latest.age < FULL_WITHIN
 
 
 def _source(explained: ExplainedRoute) -> str:

@@ -63,7 +63,7 @@ def ask(target: AdminEndpoint, path: str, body: dict[str, Any] | None = None) ->
         if response.status not in (401, 403):
             return response.status, response.body
         denial = document(local.name, response.body)
-    raise AdminFailed(f"{target.name} refused: {denial.get('detail', response.status)} See also {WITH_TOKEN}.")
+    raise AdminFailed(f"{target.name} refused: {denial.get('detail', response.status)}{_remedy(target, denial)}")
 
 
 def document(name: str, body: str) -> dict[str, Any]:
@@ -125,6 +125,14 @@ def _connected(path: str, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _remedy(target: AdminEndpoint, denial: dict[str, Any]) -> str:
+    if not target.token:
+        return f" Use {WITH_TOKEN}."
+    if denial.get("socket"):
+        return f" The token that was sent is not one there; without it, unix:{denial['socket']} is asked."
+    return ""
 
 
 def _silent(target: AdminEndpoint) -> str:

@@ -5,6 +5,7 @@ Each command imports what it needs: `styx healthcheck` runs every few seconds in
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -135,57 +136,62 @@ def explain(host: str, admin: "AdminChoice", token_file: str | None, as_json: bo
     from edge.admin.admin_messages import Explanation
     from edge.admin.explain_text import render_explanation
 
+    if not host.strip():
+        fail("styx: HOST is empty: give a hostname, host:port or a URL", 2)
     status, body = ask(admin, f"/v1/routes/{quote(host, safe='')}/explain", token_file)
-    worker_replies(admin, status, body)
-    explanation = record(admin, body, Explanation)
-    with foreign_content(admin):
-        click.echo(body if as_json else render_explanation(explanation), nl=as_json)
+    with worker_replies(admin, status, body):
+        explanation = record(admin, body, Explanation)
+        with foreign_content(admin):
+            click.echo(body if as_json else render_explanation(explanation), nl=as_json)
 
 
 @main.command()
 @click.option("--site", default="", help="Routes of this site only.")
-@click.option("--freshness", default="", help="Routes of this freshness only: fresh, stale, expired or unknown.")
-@click.option("--limit", default=100, show_default=True, help="Maximum number of routes of each worker.")
+@click.option(
+    "--freshness",
+    type=click.Choice(["fresh", "stale", "expired", "unknown"]),
+    help="Routes of this freshness only.",
+)
+@click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Maximum number of routes of each worker.",
+)
 @ADMIN
 @TOKEN
 @AS_JSON
 def routes(
-    site: str, freshness: str, limit: int, admin: "AdminChoice", token_file: str | None, as_json: bool
+    site: str, freshness: str | None, limit: int, admin: "AdminChoice", token_file: str | None, as_json: bool
 ) -> None:
     """List the routes that a running styx has cached."""
     from urllib.parse import urlencode
 
     import msgspec
 
-    from edge.admin.explain_text import render_routes
     from edge.rules.explain_records import ListedRoute, RoutePage
+    from edge.run.commands.route_listing import listing
 
     found: dict[tuple[int, int], dict[str, ListedRoute]] = {}
     start: int | None = 0
-    while start is not None:
-        query = urlencode({"site": site, "freshness": freshness, "limit": min(limit, PAGE), "from": start})
-        document = worker_replies(admin, *ask(admin, f"/v1/routes?{query}", token_file))
-        pages = {(reply["worker"], reply["pid"]): reply["content"] for reply in document["workers"]}
-        nexts = []
-        for process, page in pages.items():
-            with foreign_content(admin):
-                listed = msgspec.convert(page, RoutePage)
-            # The pages of two workers end at different routes; a route that a worker sends again is the same.
-            found.setdefault(process, {}).update((route.hostname, route) for route in listed.routes)
-            if listed.next is not None and len(found[process]) < limit:
-                nexts.append(listed.next)
-        start = min(nexts, default=None)
-    if as_json:
-        shown = [
-            {"worker": worker, "pid": pid, "content": {"routes": list(of.values())[:limit]}}
-            for (worker, pid), of in found.items()
-        ]
-        click.echo(msgspec.json.encode({"workers": shown}))
-        return
-    for (worker, pid), routes_of in found.items():
-        if len(found) > 1:
-            click.echo(f"worker {worker}, process {pid}:")
-        click.echo(render_routes(list(routes_of.values())[:limit]))
+    with ExitStack() as at_the_end:
+        while start is not None:
+            wanted = {"site": site, "freshness": freshness or "", "limit": min(limit, PAGE)}
+            query = urlencode({**wanted, "from": start})
+            answered = worker_replies(admin, *ask(admin, f"/v1/routes?{query}", token_file))
+            document = at_the_end.enter_context(answered)
+            pages = {(reply["worker"], reply["pid"]): reply["content"] for reply in document["workers"]}
+            nexts = []
+            for process, page in pages.items():
+                with foreign_content(admin):
+                    listed = msgspec.convert(page, RoutePage)
+                # The pages of two workers end at different routes; a route that a worker sends again is the same.
+                found.setdefault(process, {}).update((route.hostname, route) for route in listed.routes)
+                if listed.next is not None and len(found[process]) < limit:
+                    nexts.append(listed.next)
+            start = min(nexts, default=None)
+        click.echo(listing([(*process, list(of.values())[:limit]) for process, of in found.items()], as_json))
 
 
 @main.command()
@@ -246,11 +252,14 @@ def drain(
     from edge.rules.settings.values import seconds
 
     try:
-        body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration), "force": force}
+        lasts = 0 if end else seconds(duration)
     except ValueError as error:
         fail(f"styx: --for {error}", 2)
-    worker_replies(admin, *ask(admin, "/v1/drains", token_file, body=body))
-    click.echo(f"{kind} {name}: {'gets requests again' if end else f'gets no new requests for {duration}'}")
+    if not (end or lasts):
+        fail("styx: --for 0 drains nothing; --end ends a drain", 2)
+    body = {"kind": kind, "name": name, "seconds": lasts, "force": force}
+    with worker_replies(admin, *ask(admin, "/v1/drains", token_file, body=body)):
+        click.echo(f"{kind} {name}: {'gets requests again' if end else f'gets no new requests for {duration}'}")
 
 
 @main.command()
@@ -274,10 +283,15 @@ def drains(admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
 @TOKEN
 def invalidate(kind: str, name: str, admin: "AdminChoice", token_file: str | None) -> None:
     """Look up again: routes of a hostname, site, environment (SITE/NAME) or server, or all; or a certificate."""
-    document = worker_replies(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
-    with foreign_content(admin):
-        count = max((int(reply["content"]) for reply in document["workers"]), default=0)
-    click.echo(f"{'certificates' if kind == 'certificate' else 'routes'} to be asked for anew: {count}")
+    if not name and kind != "all":
+        fail(f"styx: which {kind}? `styx invalidate {kind} NAME`, or `styx invalidate all` for everything", 2)
+    response = ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name})
+    with worker_replies(admin, *response) as document:
+        with foreign_content(admin):
+            count = max((int(reply["content"]) for reply in document["workers"]), default=0)
+        what = "certificates" if kind == "certificate" else "routes"
+        nothing = "" if count or kind == "all" else f" (this edge knows none of the {kind} {name})"
+        click.echo(f"{what} to be asked for anew: {count}{nothing}")
 
 
 @main.command("core-api")

@@ -159,7 +159,20 @@ def test_a_response_that_was_not_accepted(explained, reason, generation, words):
 
 def test_faults_in_a_response(explained):
     text = render(msgspec.structs.replace(explained, remarks=["backend 'x' at '1.2.3.4' is not allowed"]))
-    assert "left out of the response of the core API: backend 'x' at '1.2.3.4' is not allowed\n" in text
+    assert "wrong in the response of the core API: backend 'x' at '1.2.3.4' is not allowed\n" in text
+
+
+@pytest.mark.parametrize(
+    ("cause", "age", "said"), [("connect_failed", 2.0, 1), ("connect_timeout", 30.0, 0), ("refused", 2.0, 0)]
+)
+def test_nothing_can_be_connected_to(explained, cause, age, said):
+    dead = [
+        msgspec.structs.replace(backend, failures=[FailedAttempts(cause, 3, age)]) for backend in explained.backends
+    ]
+    text = render(msgspec.structs.replace(explained, backends=dead))
+    assert text.count("no backend in use could be connected to at its last attempt") == said
+    one_is_not = render(msgspec.structs.replace(explained, backends=[*dead[:-2], *explained.backends[1:]]))
+    assert "could be connected to" not in one_is_not
 
 
 def explanation(explained, source=CORE_API, workers=1, silent=()):

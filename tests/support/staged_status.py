@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from edge.admin.status_page.status_records import (
     CertificateNow,
     DrainNow,
@@ -93,6 +95,8 @@ class StagedStatus:
         ]
         self.top: Top | None = busiest()
         self.snapshots = 0
+        self.changes: dict[str, object] = {}
+        "Members of the snapshot that are not as usual."
 
     def sicken(self) -> None:
         """One container of the first site is down, one of the second is slow, a third one is drained."""
@@ -146,7 +150,7 @@ class StagedStatus:
 
     async def snapshot(self) -> Snapshot:
         self.snapshots += 1
-        return Snapshot(
+        usual = Snapshot(
             at=time.time(),
             version="1.2.3",
             edge="edge-fra-1",
@@ -168,3 +172,4 @@ class StagedStatus:
                 RecentEvent(time.time() - 90, "warning", "worker 1", "route lookup problem", "x", "hostname=a.b")
             ],
         )
+        return msgspec.structs.replace(usual, **self.changes)

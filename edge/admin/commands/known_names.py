@@ -7,6 +7,8 @@ import msgspec
 from edge.admin.admin_messages import DrainRequest, WorkerReplies
 from edge.admin.control_api import ControlApi
 from edge.rules.explain_records import ExplainedRoute, KnownName
+from edge.rules.http.framing import RejectedRequest
+from edge.rules.http.request_target import hostname_of
 from edge.rules.nearest_names import nearest_names
 from edge.rules.routing.routes import may_exist
 
@@ -14,10 +16,21 @@ from edge.rules.routing.routes import may_exist
 async def nothing_known(control_api: ControlApi, host: str) -> str:
     """Say that no worker knows anything about this hostname, and which known ones are like it."""
     if not may_exist(host):
-        return f"{host} cannot be a hostname: requests for it are answered 404, without a look-up."
+        pattern = " Ask about one of the hostnames that it stands for." if "*" in host else ""
+        answered = f"requests for it are answered {_status_of(host)}, without a look-up."
+        return f"{host} cannot be a hostname: {answered}{pattern}"
     known = known_name(await control_api.search_name("hostname", host))
     similar = f" Known is: {', '.join(known.nearest)}." if known is not None and known.nearest else ""
     return f"No request has asked for {host} yet, or its route was forgotten since.{similar}"
+
+
+def _status_of(host: str) -> int:
+    """The status of requests for a name that cannot be a hostname."""
+    try:
+        hostname_of([host.encode()])
+    except RejectedRequest:
+        return 400
+    return 404
 
 
 async def similar_names(control_api: ControlApi, host: str, replies: WorkerReplies) -> list[str]:

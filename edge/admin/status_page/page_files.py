@@ -3,6 +3,7 @@
 Everything that the page loads is one of these files. They hold nothing about the edge, so they need no rights.
 """
 
+import gzip
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     hdrs.CACHE_CONTROL: "no-cache",
+    hdrs.VARY: hdrs.ACCEPT_ENCODING,
 }
 "Headers of every file. `no-cache`: kept by the browser, and checked before each use."
 
@@ -49,12 +51,14 @@ class PageFile(NamedTuple):
     """One file."""
 
     body: bytes
+    compressed: bytes
+    "The same with gzip: a third of it, which shows when the page comes through a tunnel."
     content_type: str
     etag: str
 
 
 class PageFiles:
-    """All files of the page, in memory: some 200 KiB."""
+    """All files of the page, in memory: some 300 KiB."""
 
     def __init__(self, directory: Path = DIRECTORY) -> None:
         self._directory = directory
@@ -77,12 +81,26 @@ class PageFiles:
         file = self._files.get(name)
         if file is None:
             raise web.HTTPNotFound
-        headers = {**HEADERS, hdrs.ETAG: f'"{file.etag}"'}
+        # Weak, because the bytes with gzip and without are not the same (RFC 9110, section 8.8.1).
+        headers = {**HEADERS, hdrs.ETAG: f'W/"{file.etag}"'}
         if any(tag.value in (file.etag, "*") for tag in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=file.body, headers={**headers, hdrs.CONTENT_TYPE: file.content_type})
+        headers[hdrs.CONTENT_TYPE] = file.content_type
+        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+            return web.Response(body=file.compressed, headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+        return web.Response(body=file.body, headers=headers)
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether a client that sends this Accept-Encoding takes gzip (RFC 9110, section 12.5.3). `*` does not count:
+    browsers name it."""
+    for part in accepted.split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip().lower() == "gzip":
+            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 def _read(path: Path) -> PageFile:
     body = path.read_bytes()
-    return PageFile(body, TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:20])
+    return PageFile(body, gzip.compress(body, mtime=0), TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:20])

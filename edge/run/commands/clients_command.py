@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--limit", default=20, show_default=True, help="Maximum number of clients.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Maximum number of clients."
+)
 @ADMIN
 @TOKEN
 @AS_JSON
@@ -25,13 +27,13 @@ def clients(limit: int, admin: "AdminChoice", token_file: str | None, as_json: b
     from edge.rules.limits.client_records import ClientList
 
     status, body = ask(admin, "/v1/clients", token_file)
-    document = worker_replies(admin, status, body)
-    if as_json:
-        click.echo(body)
-        return
-    with foreign_content(admin):
-        lists = [msgspec.convert(reply["content"], ClientList) for reply in document["workers"]]
-    click.echo(render_clients(merged_clients(lists)[:limit]))
+    with worker_replies(admin, status, body) as document:
+        if as_json:
+            click.echo(body)
+            return
+        with foreign_content(admin):
+            lists = [msgspec.convert(reply["content"], ClientList) for reply in document["workers"]]
+        click.echo(render_clients(merged_clients(lists)[:limit]))
 
 
 def merged_clients(lists: Iterable["ClientList"]) -> list["ClientNow"]:

@@ -78,21 +78,25 @@ def command(admin: "AdminChoice", what: str, token_file: str | None) -> None:
         sys.exit(1)
 
 
-def worker_replies(admin: "AdminChoice", status: int, body: str) -> dict[str, Any]:
-    """The decoded response with the replies of all workers; exit 1 when it is an error, or a worker failed or did
-    not reply."""
+@contextmanager
+def worker_replies(admin: "AdminChoice", status: int, body: str) -> Iterator[dict[str, Any]]:
+    """The decoded response with the replies of those workers that replied. Afterwards: exit 1, saying which workers
+    did not, or failed. Exit 1 at once when the response is an error, or nobody replied."""
     document = decoded(admin, body)
     if status != 200:
         fail(f"styx: {document.get('detail', body)}", 1)
     from edge.admin.admin_messages import WorkerReplies
 
     replies = record(admin, body, WorkerReplies)
-    for reply in replies.workers:
-        if reply.error:
-            fail(f"styx: worker {reply.worker}: {reply.error}", 1)
+    good = [raw for raw, reply in zip(document["workers"], replies.workers, strict=True) if not reply.error]
+    faults = [f"styx: worker {reply.worker}: {reply.error}" for reply in replies.workers if reply.error]
     if replies.silent:
-        fail(f"styx: no reply from workers {', '.join(map(str, replies.silent))}", 1)
-    return document
+        silent = f"worker{'s' if len(replies.silent) > 1 else ''} {', '.join(map(str, replies.silent))}"
+        faults.append(f"styx: no reply from {silent}: stuck, stopped or busy; see `styx top`, `styx support-dump`")
+    if good or not faults:
+        yield {**document, "workers": good}
+    if faults:
+        fail("\n".join(faults), 1)
 
 
 def record(admin: "AdminChoice", body: str, kind: type[T]) -> T:

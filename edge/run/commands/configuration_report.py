@@ -1,5 +1,6 @@
 """The settings in force, with where each comes from: of a running edge, or of a file."""
 
+import os
 from pathlib import Path
 
 from edge.admin.admin_messages import ConfigSetting, Configuration
@@ -9,7 +10,10 @@ from edge.run.configuration_file import ConfigurationText
 
 
 def running_configuration(settings: Settings, source: ConfigurationText) -> Configuration:
-    """The settings that are in force, parsed from `source`."""
+    """The settings that are in force, parsed from `source`. Their places have the whole path: whoever reads them is
+    in another directory than the edge."""
+    if source.path:
+        source = source._replace(path=os.path.abspath(source.path))
     try:
         changed = Path(source.path).read_text() != source.text
     except (OSError, UnicodeDecodeError):

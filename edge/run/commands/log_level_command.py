@@ -34,14 +34,14 @@ def log_level(
         except ValueError as error:
             fail(f"styx: --for {error}", 2)
     status, body = ask(admin, "/v1/log-level", token_file, body=change)
-    worker_replies(admin, status, body)
-    if as_json:
-        click.echo(body)
-        return
-    levels = record(admin, body, LogLevels)
-    shown = {"admin process": levels.admin}
-    for reply in levels.workers:
-        shown[f"worker {reply.worker}"] = msgspec.json.decode(reply.content, type=ProcessLogLevel)
-    for process, of in shown.items():
-        rest = f"for {of.seconds:.0f} s more, then {of.configured}" if of.seconds else "as configured"
-        click.echo(f"{process}: {of.level}, {rest}")
+    with worker_replies(admin, status, body):
+        if as_json:
+            click.echo(body)
+            return
+        levels = record(admin, body, LogLevels)
+        shown = {"admin process": levels.admin}
+        for reply in (reply for reply in levels.workers if not reply.error):
+            shown[f"worker {reply.worker}"] = msgspec.json.decode(reply.content, type=ProcessLogLevel)
+        for process, of in shown.items():
+            rest = f"for {of.seconds:.0f} s more, then {of.configured}" if of.seconds else "as configured"
+            click.echo(f"{process}: {of.level}, {rest}")

@@ -26,8 +26,10 @@ COLOURS: Final = {
     "drained": "bright_black",
 }
 "By condition. Words say the same, for terminals without colours."
-WIDTH: Final = 24
+WIDTH: Final = 20
 "Characters of the bar of an environment's containers."
+WIDEST: Final = 24
+"Characters of the name of an environment."
 TALL: Final = 36
 "Lines from which a screen has room for the top sites."
 MOST_EVENTS: Final = 6
@@ -84,10 +86,11 @@ def _ms(value: float | None) -> str:
 
 def _environments(snapshot: Snapshot, room: int) -> Table:
     table = Table(expand=True, box=None, pad_edge=False)
-    for heading in ("environment", "per second", "in flight", "containers", ""):
-        table.add_column(
-            heading, justify="right" if heading in ("per second", "in flight") else "left", no_wrap=True
-        )
+    table.add_column("environment", no_wrap=True, max_width=WIDEST)
+    table.add_column("per second", no_wrap=True, justify="right")
+    table.add_column("in flight", no_wrap=True, justify="right")
+    table.add_column("containers", no_wrap=True, min_width=WIDTH + 4, max_width=WIDTH + 8)
+    table.add_column("", no_wrap=True, ratio=1)  # gives way first in a narrow terminal
     shown = sorted(snapshot.environments.shown, key=lambda e: (not e.in_trouble, -e.rate))
     for environment in shown[:room]:
         table.add_row(

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from edge.admin.status_page.page_files import DIRECTORY, POLICY, PageFiles
+from edge.admin.status_page.page_files import DIRECTORY, POLICY, PageFiles, takes_gzip
 from edge.rules.settings.values import Address
 
 HTML = {"Accept": "text/html,*/*"}
@@ -36,6 +36,40 @@ async def test_files_have_validators(admin):
     response, body = await admin.get("/status/page.js", If_None_Match=etag)
     assert (response.status, body) == (304, "")
     assert (await admin.get("/status/page.js", If_None_Match='"other"'))[0].status == 200
+
+
+async def test_files_are_sent_with_gzip_to_those_who_take_it(admin):
+    plain, body = await admin.get("/status/uplot/uPlot.esm.js", Accept_Encoding="identity")
+    packed, same = await admin.get("/status/uplot/uPlot.esm.js", Accept_Encoding="br, gzip")
+    assert (plain.headers.get("Content-Encoding"), packed.headers["Content-Encoding"]) == (None, "gzip")
+    assert body == same
+    assert int(packed.headers["Content-Length"]) < 0.4 * int(plain.headers["Content-Length"])
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    etag = packed.headers["ETag"]
+    assert (await admin.get("/status/uplot/uPlot.esm.js", If_None_Match=etag))[0].status == 304
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("gzip; q=0", False),
+        ("gzip;q=0.000", False),
+        ("", False),
+        ("x-gzip2, br", False),
+    ],
+)
+def test_who_takes_gzip(accepted, expected):
+    assert takes_gzip(accepted) == expected
+
+
+async def test_every_module_is_asked_for_at_once():
+    """Not one after the other, as each import is found: over a tunnel each step costs a round trip."""
+    names = {name for name in files().names if name.endswith(".js")}
+    index = (DIRECTORY / "index.html").read_text()
+    asked = set(re.findall(r'<link rel="modulepreload" href="/status/([^"]+)">', index))
+    assert asked | {"page.js"} == names
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../page_files.py", "..%2Fpage_files.py", "uplot/", ""])

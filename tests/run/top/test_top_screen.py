@@ -55,6 +55,19 @@ async def test_a_small_terminal_shows_fewer_environments(stage):
     assert "fjordline/live" not in small
 
 
+async def test_a_narrow_terminal_keeps_names_and_containers(stage):
+    stage.sicken()
+    lines = text_of(screen(await stage.snapshot(), 40), width=80).splitlines()
+    assert next(line for line in lines if line.startswith("environment")).split()[:3] == [
+        "environment",
+        "per",
+        "second",
+    ]
+    [fjordline] = [line for line in lines if "fjordline" in line and "█" in line]
+    assert fjordline.startswith("fjordline/live ")
+    assert fjordline.count("█") == 3 * round(WIDTH / 3)
+
+
 @pytest.mark.parametrize(
     ("containers", "expected"),
     [

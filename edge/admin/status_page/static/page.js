@@ -37,6 +37,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", makeCharts
 function received(event, data) {
   if (event === "history") setHistory(data);
   if (event !== "snapshot") return;
+  const first = last === null;
   last = data;
   setText(byId("edge"), data.edge || "styx");
   document.title = `${data.edge || "styx"} · styx status`;
@@ -50,10 +51,12 @@ function received(event, data) {
   environments.showEnvironments(data.environments);
   panels.showRoutes(data.routes, data.source);
   panels.showWorkers(data.workers);
+  panels.showTrouble(data.source, data.workers);
   panels.showListeners(data.listeners);
   panels.showDrains(data.drains, data.at, mayAct ? endDrain : null);
   panels.showCertificates(data.certificates);
   panels.showEvents([...data.events, ...changes].sort((one, other) => other.at - one.at).slice(0, MOST_EVENTS));
+  if (first) performance.mark("first-snapshot"); // since when there is something to see
 }
 
 function changed(problem, status) {

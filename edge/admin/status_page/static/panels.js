@@ -6,6 +6,7 @@ const TILES = [
   ["requests", "Requests"], ["errors", "Errors"], ["latency", "Median latency"], ["p99", "99 % within"],
   ["retries", "Retries"], ["refusals", "Refusals"], ["in-flight", "In flight"], ["connections", "Connections"],
 ];
+const SILENT = 2; // seconds without a heartbeat
 const tiles = {};
 
 export function makeTiles() {
@@ -92,9 +93,21 @@ function table(id, headings, rows, empty) {
 
 export function showWorkers(workers) {
   table("workers", ["worker", "in flight", "clients", "loop lag", "heard"], workers.map((worker) => [
-    [worker.heard > 2 ? "bad" : worker.leaving ? "warn" : "good", `${worker.slot}${worker.leaving ? " (leaving)" : ""} · ${worker.pid}`],
-    number(worker.in_flight), number(worker.connections), milliseconds(worker.lag_ms), worker.heard > 2 ? `${duration(worker.heard)} ago` : "now",
+    [worker.heard > SILENT ? "bad" : worker.leaving ? "warn" : "good", `${worker.slot}${worker.leaving ? " (leaving)" : ""} · ${worker.pid}`],
+    number(worker.in_flight), number(worker.connections), milliseconds(worker.lag_ms), worker.heard > SILENT ? `silent for ${duration(worker.heard)}` : "now",
   ]), "No worker runs.");
+}
+
+// What is wrong with the edge as a whole, in words that stay the same while it lasts.
+export function showTrouble(source, workers) {
+  const silent = workers.filter((worker) => worker.heard > SILENT).map((worker) => worker.slot);
+  const said = [
+    !source.up && (source.kind === "file" ? "The file of routes cannot be used: the routes of before are served."
+      : "The core API fails: known hostnames are served from the cache, others get 503."),
+    silent.length && `No heartbeat from ${silent.length > 1 ? "workers" : "worker"} ${silent.join(", ")}.`,
+  ].filter(Boolean).join(" ");
+  byId("trouble").hidden = !said;
+  setText(byId("trouble"), said);
 }
 
 export function showListeners(listeners) {
