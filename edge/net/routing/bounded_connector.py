@@ -55,4 +55,8 @@ class BoundedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = functools.partial[ResponseHandler](BoundedResponses, self._loop)
+        self._factory = functools.partial(_bounded, self._loop)
+
+
+def _bounded(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return BoundedResponses(loop)

@@ -26,7 +26,9 @@ from edge.rules.settings import CoreApiSettings
 SILENCE = 30.0
 "Seconds without a byte after which the stream counts as broken: three heartbeats."
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-"Seconds between two attempts to connect: doubled after each failure, with 25 % jitter to both sides."
+"""Seconds between two attempts to connect: doubled after each failure, with 25 % jitter to both sides. A
+connection that is lost before it is `LONGEST_PAUSE` old is a failure as well: a proxy may end each stream at once,
+and each costs log lines and perhaps makes all routes stale."""
 NOT_OFFERED_PAUSE = 60.0
 "Seconds until the next attempt to connect when the core API has no change stream."
 
@@ -58,6 +60,8 @@ class ChangeStream:
         self.state = StreamState()
         self._events = EventStream()
         self._attempts = 0
+        "Failures in a row."
+        self._connected_at = 0.0
         self._gap_published = True
         "Whether a change of everything was published for what may have been missed since the last byte."
         self._background = background or Background()
@@ -104,6 +108,8 @@ class ChangeStream:
                     extra={"code": "change_stream_lost", "reason": reason},
                 )
             last_reason = reason
+            if was_connected and self._clock() - self._connected_at >= LONGEST_PAUSE:
+                self._attempts = 0
             pause = pause or min(SHORTEST_PAUSE * 2.0 ** min(self._attempts, 10), LONGEST_PAUSE)
             self._attempts += 1
             await self._wait(pause * (0.75 + self._rand() / 2))
@@ -142,13 +148,13 @@ class ChangeStream:
         resumes, self._events = bool(self._events.last_id), EventStream(self._events.last_id)
         log.info("change stream connected", extra={"code": "change_stream_connected"})
         self.state.connected, self.state.last_message_at = True, self._clock()
+        self._connected_at = self.state.last_message_at
         if not resumes:
             self._publish_gap()
         self._gap_published = False
 
     def _receive(self, piece: bytes) -> None:
         self.state.last_message_at = self._clock()
-        self._attempts = 0
         try:
             events = self._events.feed(piece)
         except TooLong as error:

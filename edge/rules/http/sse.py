@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 MOST: Final = 64 * 1024
 "Bytes of one event."
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_SENDABLE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]{,1024}")
+"An id that can be sent in Last-Event-ID (RFC 9110, section 5.5), and that is not too long for it."
 
 
 class Event(NamedTuple):
@@ -30,7 +32,7 @@ class EventStream:
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        'Id of the last event, to resume after it; "" = there was none.'
+        'Id of the last event, to resume after it; "" = there was none, or none that can be sent.'
         self._left = b""
         "The beginning of a line that is not complete."
         self._begun = False
@@ -68,7 +70,7 @@ class EventStream:
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"id" and b"\0" not in value:
-            self.last_id = value.decode("utf-8", "replace")
+            self.last_id = value.decode("utf-8", "replace") if _SENDABLE.fullmatch(value) else ""
         return None
 
     def _event(self) -> Event | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from edge.rules.route_sets.route_file import LIMITS, destinations_in
 from edge.rules.route_sets.route_file_guard import Judgement, RouteFileGuard
@@ -91,12 +92,8 @@ class RouteFileOnDisk:
 
     def _read(self) -> bytes | None:
         """The content of the file; None = it has not been written since. Raises OSError."""
-        # Not blocking: a named pipe without a writer would block the thread for ever.
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            is_now = os.fstat(descriptor)
-            if not stat.S_ISREG(is_now.st_mode):
-                raise OSError(0, "it is no regular file")
+        with open_regular(self.path) as file:
+            is_now = os.fstat(file.fileno())
             written = max(is_now.st_mtime_ns, is_now.st_ctime_ns)
             stamp = (is_now.st_dev, is_now.st_ino, is_now.st_size, is_now.st_mtime_ns, is_now.st_ctime_ns)
             if stamp == self._stamp:
@@ -116,6 +113,16 @@ class RouteFileOnDisk:
             source=self.path,
             digest=digest,
         )
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open this file. Raises OSError, also when it is not a regular file."""
+    # Not blocking: a named pipe without a writer would block the process for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(0, "it is no regular file")
 
 
 @contextmanager

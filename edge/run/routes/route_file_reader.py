@@ -11,14 +11,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import structlog
 
 from edge.net.background import Background
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.route_sets.route_file import destinations_in
+from edge.rules.route_sets.route_file import LIMITS, destinations_in
 from edge.rules.route_sets.route_file_guard import SETTLE, RouteFileGuard, RouteFileState
 from edge.rules.route_sets.route_set import NO_ROUTES, digest_of, route_set, summary_of
 from edge.rules.route_sets.route_set_records import RouteSet
@@ -29,6 +28,7 @@ from edge.run.routes.route_file_on_disk import (
     RouteFileContent,
     RouteFileOnDisk,
     RouteFileTrouble,
+    open_regular,
     without_garbage_collection,
 )
 from edge.run.routes.route_set_store import RouteSetStore
@@ -90,7 +90,8 @@ class RoutesFileReader:
     def read_now(path: str) -> RouteSet:
         """Read the routes in this file now. Blocking. Raises OSError, UnicodeDecodeError; SettingsError for faults
         in it."""
-        data = Path(path).read_bytes()
+        with open_regular(path) as file:
+            data = file.read(LIMITS.bytes + 1)  # a longer file is a fault
         with without_garbage_collection():
             destinations = destinations_in(data.decode(), name=path, may_be_empty=False)
             version = time.time_ns() // 1000

@@ -244,3 +244,26 @@ async def test_changes_that_could_not_be_published_are_not_lost(reader, caplog):
         received = [record for record in caplog.records if getattr(record, "code", "") == "background_task_ended"]
         assert [record.task for record in received] == ["change_stream"]
         quiet.set()
+
+
+async def test_streams_that_end_at_once_are_opened_ever_more_rarely(reader, monkeypatch):
+    pauses = []
+
+    async def no_pause(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(reader.stream, "_wait", no_pause)
+    async with serving(stream_of(b'id: 1\nevent: invalidate\ndata: {"hostname": "a.test"}\n\n')) as (settings, _):
+        reader.stream.start(settings)
+        await reader.wait_for(6)
+    assert pauses[:4] == [0.0075, 0.015, 0.03, 0.06]
+
+
+async def test_an_id_that_cannot_be_sent_does_not_end_the_stream_for_good(reader):
+    log = ChangeLog("e1")
+    odd = stream_of(b'id: a\x01b\nevent: invalidate\ndata: {"hostname": "a.test"}\n\n')
+    async with serving(odd, platform(log)) as (settings, seen):
+        reader.stream.start(settings)
+        assert await reader.wait_for(3) == [EVERYTHING, Change("hostname", "a.test"), EVERYTHING]
+        assert "Last-Event-ID" not in seen[1].headers
+        log.lose_all()

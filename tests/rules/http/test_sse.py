@@ -61,3 +61,13 @@ def test_the_size_of_an_event_is_bounded(piece: bytes) -> None:
 def test_a_long_stream_of_short_events_is_not_long() -> None:
     stream = EventStream()
     assert sum(len(stream.feed(b"data: x\n\n: heartbeat\n\n")) for _ in range(MOST)) == MOST
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [(b"a1", "a1"), (b"a\tb", "a\tb"), (b"\xc3\xa4", "ä"), (b"a\x01b", ""), (b"\x7f", ""), (b"x" * 1025, "")],
+)
+def test_an_id_that_cannot_be_sent_is_none(value: bytes, kept: str) -> None:
+    stream = EventStream("before")
+    stream.feed(b"id: " + value + b"\ndata: x\n\n")
+    assert stream.last_id == kept

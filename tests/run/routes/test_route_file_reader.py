@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from edge.rules.settings import Settings
+from edge.rules.settings.file import SettingsError
 from edge.run.routes.route_file_reader import RoutesFileReader
 from edge.run.routes.route_set_store import RouteSetStore
 
@@ -282,3 +283,26 @@ async def test_without_a_file_nothing_is_read(tmp_path):
     case.reader.reconfigure(Settings.model_validate(settings))
     assert await case.reader.take_now() == (True, [])
     assert not case.reader.state.is_read
+
+
+# read once, at a start and for a reload
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "directory"])
+def test_only_a_regular_file_is_read_at_a_start(tmp_path, what):
+    """A pipe without a writer would block the process, and a device have no end."""
+    path = "/dev/zero" if what == "device" else str(tmp_path / "routes.yaml")
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        os.mkdir(path)
+    with pytest.raises(OSError, match="it is no regular file"):
+        RoutesFileReader.read_now(path)
+
+
+def test_no_more_than_the_limit_is_read_at_a_start(tmp_path):
+    path = tmp_path / "routes.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a terabyte without a block on disk
+    with pytest.raises(SettingsError, match="larger than 64 MiB"):
+        RoutesFileReader.read_now(str(path))
