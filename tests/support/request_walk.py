@@ -12,12 +12,14 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from bench.guard.requests_in_process import LOADS, WorkerWithoutSockets
+from edge.rules.traffic.top_sites import BUSY
 
 EDGE = Path(__file__).parent.parent.parent / "edge"
 PROCESS = "run/"
 "The worker's own observer of outcomes, which is there for tests."
-WARM_UP = 5
-"Requests before it: connect to the backend, and make the heads known."
+WARM_UP = BUSY + 5
+"""Requests before it: connect to the backend, make the heads known, and be so many that most are left out of the
+busiest sites."""
 
 
 class Call(NamedTuple):
