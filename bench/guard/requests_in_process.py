@@ -31,7 +31,7 @@ from edge.rules.settings import Settings
 from edge.run.worker import Worker
 
 HOST = "shop.test"
-WARM_UP = 100
+WARM_UP = 300
 REQUESTS = 300
 "The guard divides the counts of both versions by it: who changes it moves base_commit.txt too."
 NOW = 1000.0

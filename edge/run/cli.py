@@ -6,7 +6,7 @@ Each command imports what it needs: `styx healthcheck` runs every few seconds in
 import os
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -81,25 +81,37 @@ def serve(config: str) -> None:
 @main.command()
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help='Print {"good", "faults", "warnings"} as JSON.')
-def check(config: str, as_json: bool) -> None:
-    """Check a configuration file and what it relies on: exit 0 if styx could serve, 2 with every fault if not."""
+@click.option("--strict", is_flag=True, help="Exit 1 for a warning, too.")
+def check(config: str, as_json: bool, strict: bool) -> None:
+    """Check a configuration file and what it relies on: exit 0 if styx could serve, 2 with every fault if not, 1 if
+    an address is in use; so would `serve`. A warning is what styx serves without."""
     import json
 
     from edge.run.configuration_file import BadConfiguration
+    from edge.run.serve import CannotServe
     from edge.run.serve import check as run
 
+    def end(code: int, faults: list[str], warnings: list[str]) -> NoReturn:
+        click.echo(json.dumps({"good": not code, "faults": faults, "warnings": warnings}))
+        sys.exit(code)
+
     try:
-        former = run(config)
+        warnings = run(config)
     except BadConfiguration as error:
         if as_json:
-            click.echo(json.dumps({"good": False, "faults": str(error).splitlines(), "warnings": []}))
-            sys.exit(2)
+            end(2, str(error).splitlines(), [])
         fail_with_faults(error)
+    except CannotServe as error:
+        if as_json:
+            end(1, [str(error)], [])
+        fail(f"styx: {error}", 1)
+    code = 1 if strict and warnings else 0
     if as_json:
-        click.echo(json.dumps({"good": True, "faults": [], "warnings": list(map(str, former))}))
-        return
-    for fault in former:
-        click.echo(f"warning: {fault}", err=True)
+        end(code, [], warnings)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if code:
+        sys.exit(code)
     click.echo(f"{config}: good")
 
 

@@ -323,9 +323,10 @@ class Master:
         self._systemd.stopping("draining")
         self._handover = handover = SocketHandover.wait_for(self._sockets)
         self._await(lambda: handover is not None and handover.serves, delay, stops=2)
+        if handover is not None and handover.is_under_way:
+            self._sockets.leave_files()  # also of one that does not serve yet: it would serve where nobody connects
         if handover is not None and handover.serves:
             log.info("another edge serving on these sockets", code="sockets_taken_over")
-            self._sockets.leave_files()
             supervisor.stop_admin()
         self._sockets.close_listeners()
         workers = supervisor.stop_workers(Drain(drain.timeout, drain.idle))

@@ -1,43 +1,50 @@
 """Checks what a configuration relies on outside itself, before styx serves with it.
 
 `styx check`, a start and a reload run the same checks. They change nothing: no file is created, and no connection
-is accepted. An address that is in use is no fault: styx itself may be running.
+is accepted. An address that is in use is no fault here: styx itself may be running. What styx serves without is a
+warning of `styx check`; a start logs it (`tolerated`).
 """
 
 import errno
 import os
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from edge.net.accept.listener import PRIVILEGED, open_listener
+from edge.net.accept.listener import PRIVILEGED, is_stale, open_listener
 from edge.net.acme.authority import is_usable_hmac_key
 from edge.net.acme.issuance_files import FOLDER
+from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.net.tls.client_verification import read_authorities
 from edge.net.tls.ticket_secret_file import read_ticket_secrets
 from edge.rules.route_sets.route_set import first_with_tls
+from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings.file import Fault, places_in
 from edge.rules.settings.values import Address
-from edge.run.files.as_user import acts_for, is_roots_own, text_from, user_exists
+from edge.run.files.as_user import TIMEOUT, acts_for, is_roots_own, text_from, user_exists
 from edge.run.files.careful_files import FILES
 from edge.run.pages.page_directory import read_pages
 from edge.run.routes.initial_routes import first_routes
 from edge.run.routes.route_directory import state_directory
+from edge.run.sockets.socket_holders import is_listened_on, programs_on
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 FIRST_UNPRIVILEGED = 1024
 "The default of Linux, if the file above cannot be read."
 MOST_FINDINGS = 1000
 "Further ones are not reported."
-LISTENS = "0A"
-"The state of a socket that listens, in /proc/net/tcp (proc_pid_net(5))."
+LENDERS = ("styx", "systemd")
+"Programs that leave their sockets to a styx that starts: the one that it replaces, and who opens them for it."
+CERTIFICATES_TIMEOUT = 60.0
+"Seconds to read a directory of certificates: 100,000 pairs take about fifteen."
 
 
 class Finding(NamedTuple):
@@ -74,10 +81,8 @@ def findings_of(
     environ: Mapping[str, str],
     *,
     routes: bool = True,
-    pages: bool = True,
 ) -> Iterator[Finding]:
-    """All findings about these settings, in the order of the checks. Parameters as in `preflight`. `pages`: whether
-    error pages are checked, too, without which styx could serve."""
+    """All findings about these settings, in the order of the checks. Parameters as in `preflight`."""
     if settings.user and not user_exists(settings.user):
         yield Finding("user", f"there is no user {settings.user!r} on this machine")
         yield from _of_files(settings)
@@ -85,8 +90,6 @@ def findings_of(
         yield from _seen_by(settings.user, lambda: list(_of_files(settings)))
     if routes:
         yield from _of_routes(settings)
-    if pages and settings.pages.directory is not None:
-        yield from _seen_by(settings.user, lambda: list(_of_pages(settings.pages.directory or "")))
     if settings.redis.url is not None and find_spec("redis") is None:
         yield Finding("redis.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     if settings.traces.endpoint is not None and find_spec("opentelemetry") is None:
@@ -129,6 +132,8 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
         yield Finding("tls.tickets.file", str(error))
     if settings.tls.acme.is_on:
         yield from _of_acme(settings)
+    elif settings.tls.directory is not None and any(listener.tls for listener in settings.listeners):
+        yield from _of_certificates(settings.tls.directory)
     for n, listener in enumerate(settings.listeners):
         try:
             if listener.client_ca is not None:
@@ -146,6 +151,8 @@ def _of_acme(settings: Settings) -> Iterator[Finding]:
         _try_to_make_entries(directory)
     except OSError as error:
         yield Finding("tls.certificates", f"certificates cannot be written there: {error.strerror}: {directory}")
+    else:
+        yield from _of_certificates(str(directory))
     try:
         if acme.ca_file is not None:
             read_authorities(acme.ca_file, is_required=False)
@@ -162,9 +169,28 @@ def _of_routes(settings: Settings) -> Iterator[Finding]:
     """Findings about a file of routes."""
     routes, faults = first_routes(settings)
     yield from (Finding("core_api.url", words) for words in faults)
+    yield from of_route_set(settings, routes)
+
+
+def of_route_set(settings: Settings, routes: RouteSet | None) -> Iterator[Finding]:
+    """Findings about these settings with the routes of a pushed source; None = there is none."""
     if routes is not None and not settings.backends.tls.is_set and (backend := first_with_tls(routes)) is not None:
         words = f"neither ca nor certificate is set, but {backend} has tls in {routes.source}"
         yield Finding("backends.tls", words)
+
+
+def tolerated(settings: Settings) -> Iterator[Finding]:
+    """What is wrong, though styx serves all the same: error pages and certificates that it does not use."""
+    yield from pages_not_used(settings)
+    if settings.tls.directory is not None and any(listener.tls for listener in settings.listeners):
+        directory = settings.tls.directory
+        yield from _seen_by(settings.user, lambda: list(_of_pairs(directory)), CERTIFICATES_TIMEOUT)
+
+
+def pages_not_used(settings: Settings) -> list[Finding]:
+    """Faults in the templates of error pages: the last good content is used, or the built-in page."""
+    directory = settings.pages.directory
+    return [] if directory is None else _seen_by(settings.user, lambda: list(_of_pages(directory)))
 
 
 def _of_pages(directory: str) -> Iterator[Finding]:
@@ -177,10 +203,26 @@ def _of_pages(directory: str) -> Iterator[Finding]:
         yield from (Finding("pages.directory", fault.text(directory)) for fault in checked.faults)
 
 
-def _seen_by(user: str, checks: Callable[[], list[Finding]]) -> list[Finding]:
+def _of_certificates(directory: str) -> Iterator[Finding]:
+    """Findings about the directory of certificates itself, with the rights of this process."""
+    try:
+        os.scandir(directory).close()
+    except OSError as error:
+        yield Finding("tls.certificates", f"{error.strerror or error}: {directory}")
+
+
+def _of_pairs(directory: str) -> Iterator[Finding]:
+    """Findings about the certificates in a directory, with the rights of this process."""
+    with suppress(OSError):  # which `_of_certificates` finds
+        for fault in CertificateDirectory(directory).read().faults:
+            where = f"{directory}/{fault.file}: " if fault.file else ""
+            yield Finding("tls.certificates", f"{where}{fault.words}")
+
+
+def _seen_by(user: str, checks: Callable[[], list[Finding]], timeout: float = TIMEOUT) -> list[Finding]:
     """The findings of these checks, run with the rights of this user (`as_user.py`)."""
     try:
-        text = text_from(user, lambda: msgspec.json.encode(checks()[:MOST_FINDINGS]).decode())
+        text = text_from(user, lambda: msgspec.json.encode(checks()[:MOST_FINDINGS]).decode(), timeout)
     except OSError as error:
         return [Finding("user", f"cannot find out what {user} may read and write: {error.strerror or error}")]
     return msgspec.json.decode(text, type=list[Finding])
@@ -243,6 +285,8 @@ def _directory_fault(directory: Path) -> str | None:
         _try_to_make_entries(existing)
     except OSError as error:
         return f"{existing}: {error.strerror}"
+    if existing == directory and not os.access(directory, os.R_OK, effective_ids=True):
+        return f"{existing}: {os.strerror(errno.EACCES)}"
     return None
 
 
@@ -269,7 +313,9 @@ def _address_fault(address: Address) -> str | None:
         try:
             open_listener(Address(address.host, port)).close()
         except OSError as error:
-            if error.errno != errno.EADDRINUSE and not (error.errno == errno.EACCES and _somebody_listens(port)):
+            if error.errno != errno.EADDRINUSE and not (
+                error.errno == errno.EACCES and is_listened_on(Address(address.host, port))
+            ):
                 why = error.__cause__ if isinstance(error.__cause__, OSError) else error
                 hint = PRIVILEGED if error.errno == errno.EACCES else ""
                 return f"cannot listen on {address}: {why.strerror}{hint}"
@@ -286,21 +332,48 @@ def _unix_fault(path: Path) -> str | None:
     return None
 
 
-def _somebody_listens(port: int) -> bool:
-    """Whether a TCP socket listens on this port of any address."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for fields in map(str.split, lines):
-            if fields[3] == LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
-                return True
-    return False
-
-
 def _first_unprivileged() -> int:
     try:
         return int(UNPRIVILEGED.read_text())
     except (OSError, ValueError):
         return FIRST_UNPRIVILEGED
+
+
+class AddressInUse(NamedTuple):
+    """An address on which a start could not listen now."""
+
+    words: str
+    "As a start says it."
+    may_be_ours: bool
+    "Whether a program listens there that this process may not look at: it may be a styx, or systemd."
+
+
+def addresses_in_use(settings: Settings) -> Iterator[AddressInUse]:
+    """The addresses that are in use, in the order in which they are opened: but not those of a styx, which a reload
+    keeps, nor those that systemd opens for one."""
+    listeners = (listener.address for listener in settings.listeners)
+    for address in (*listeners, settings.admin.address, settings.admin.socket_address):
+        if address is not None and _is_in_use(address, settings.user):
+            programs = programs_on(address)
+            if not any(program.startswith(LENDERS) for program in programs):
+                words = f"cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}"
+                yield AddressInUse(words, not programs and is_listened_on(address))
+
+
+def _is_in_use(address: Address, user: str) -> bool:
+    if address.path:
+        return bool(_unix_path_seen_by(user, address.path))
+    if not address.port or not is_listened_on(address):
+        return False
+    try:  # since somebody listens there, no process that starts at this moment is kept from it
+        open_listener(address).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _unix_path_seen_by(user: str, path: str) -> list[Finding]:
+    """A finding if this path is a socket that styx would not replace, with the rights that `_open_unix` has."""
+    whose = "" if is_roots_own(os.path.dirname(path)) else user
+    found = [Finding("", path)]
+    return _seen_by(whose, lambda: found if Path(path).is_socket() and not is_stale(path) else [])

@@ -12,7 +12,7 @@ from edge.rules.settings.diff import changes
 from edge.run import event_log
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile, ConfigurationText
 from edge.run.control.control_messages import ApplySettings, Drain, RoutesTaken, TakeRoutes
-from edge.run.preflight import Finding, as_faults, preflight
+from edge.run.preflight import Finding, as_faults, pages_not_used, preflight
 from edge.run.processes.fd_limit import warn_of_few_files
 from edge.run.processes.process_spawner import Child, Kind, ProcessSpawner
 from edge.run.processes.supervisor import START_TIMEOUT, Supervisor
@@ -65,6 +65,7 @@ class ActiveConfiguration:
             if not done:
                 return False, as_faults(self._file.path, text, [Finding("core_api.url", line) for line in routes])
         self._file.warn_of_former_names(text)
+        warnings = as_faults(self._file.path, text, pages_not_used(settings))
         differences = changes(self.settings, settings)
         self._systemd.reloading()
         swap = all(change.hot for change in differences)
@@ -72,7 +73,8 @@ class ActiveConfiguration:
         self._systemd.ready(self.supervisor.status)
         if not done:
             return False, words
-        return True, [*map(str, differences), *routes, *words] or ["nothing changed"]
+        changed = [*map(str, differences), *routes, *words] or ["nothing changed"]
+        return True, [*changed, *(f"warning: {warning}" for warning in warnings)]
 
     def _reload_routes(self) -> Result:
         """Have the admin process publish the present routes of the source."""

@@ -4,12 +4,11 @@ import os
 
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
-from edge.rules.settings.yaml_text import Fault
 from edge.run import event_log
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import Master
-from edge.run.preflight import Finding, as_faults, findings_of
+from edge.run.preflight import Finding, addresses_in_use, as_faults, findings_of, of_route_set, tolerated
 from edge.run.processes.upgrade import READY, SOCKETS
 from edge.run.routes.initial_routes import first_routes
 from edge.run.sockets.listening_sockets import Spare, from_descriptors, take_over
@@ -26,7 +25,7 @@ def serve(path: str) -> int:
     descriptors = listening_descriptors(os.environ, os.getpid())
     passed, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
     spare = take_over(passed) if passed else from_descriptors(descriptors)
-    text, settings, routes = _checked(path, spare, pages=False)  # a fault in a page keeps no edge from serving
+    text, settings, routes = _checked(path, spare)
     event_log.configure(settings.log)
     ConfigurationFile(path).warn_of_former_names(text)
     ready_pipe = int(predecessor) if passed else None
@@ -35,19 +34,28 @@ def serve(path: str) -> int:
     return Master(ConfigurationFile(path), settings, systemd, routes, text).run(spare, ready_pipe)
 
 
-def check(path: str) -> tuple[Fault, ...]:
-    """Check whether styx could serve with this file now. Returns the settings in it that have been renamed. Raises
-    BadConfiguration."""
-    return ConfigurationFile(path).former_names(_checked(path, Spare([]), pages=True)[0])
+def check(path: str) -> list[str]:
+    """Check whether styx could serve with this file now. Returns what it would tolerate: settings that have been
+    renamed, error pages and certificates that are not used, addresses in use by programs that cannot be seen.
+
+    Raises what `serve` would raise."""
+    text, settings, _ = _checked(path, Spare([]))
+    warnings = [str(fault) for fault in ConfigurationFile(path).former_names(text)]
+    warnings += as_faults(path, text, list(tolerated(settings)))
+    for address in addresses_in_use(settings):
+        if not address.may_be_ours:
+            raise CannotServe(address.words)
+        warnings.append(f"{address.words}, by a program of another user; a styx that runs keeps its addresses")
+    return warnings
 
 
-def _checked(path: str, held: Spare, *, pages: bool) -> tuple[str, Settings, RouteSet | None]:
+def _checked(path: str, held: Spare) -> tuple[str, Settings, RouteSet | None]:
     """The text, the settings in it, and the initial routes if their source is a file. `held`: sockets that are open
-    already. `pages`: whether error pages are checked. Raises BadConfiguration."""
+    already. Raises BadConfiguration."""
     text, settings = ConfigurationFile(path).read()
     routes, wrong = first_routes(settings)
-    findings = [Finding("core_api.url", words) for words in wrong]
-    found = findings_of(settings, held, os.environ, routes=False, pages=pages)
-    if faults := as_faults(path, text, [*found, *findings]):
+    findings = [*findings_of(settings, held, os.environ, routes=False), *of_route_set(settings, routes)]
+    findings += [Finding("core_api.url", words) for words in wrong]
+    if faults := as_faults(path, text, findings):
         raise BadConfiguration("\n".join(faults))
     return text, settings, routes

@@ -111,8 +111,11 @@ async def test_a_response_that_is_not_read(serve):
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", admin.server.address.port))
         await loop.sock_sendall(sock, b"GET /v1/overview HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await asyncio.sleep(0.6)  # a client that does not read sees no event
         async with asyncio.timeout(TIMEOUT):
+            while not admin.server._connections._open:  # noqa: ASYNC110 - a client that does not read sees no event
+                await asyncio.sleep(0.01)
+            while admin.server._connections._open:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             assert await received(sock, 1 << 25) < 1 << 24
 
 

@@ -1,6 +1,7 @@
 """`check`, `serve` and `reload` check what a configuration relies on before it is used."""
 
 import os
+import random
 import select
 import socket
 import tempfile
@@ -256,8 +257,9 @@ def test_a_unix_socket_in_a_directory_of_the_user_is_opened_with_its_rights(publ
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_low_port_on_which_styx_listens_already_asks_for_no_rights(host):
     """So an operator without rights can check the file of a running edge."""
-    low = {"listeners": ({"address": f"[{host}]:96" if ":" in host else f"{host}:96"},)}
-    with socket.create_server((host, 96), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+    port = free_port(draw=lambda *_: random.randrange(600, 1000))  # which no other test gets meanwhile
+    low = {"listeners": ({"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"},)}
+    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
         assert await found_by_nobody(low) == []
     [fault] = await found_by_nobody(low)
     assert "Permission denied" in fault

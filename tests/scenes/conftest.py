@@ -9,6 +9,7 @@ import uvloop
 from edge.net.checked_exchange import checked_exchange
 from edge.net.h1 import h1_connection
 from edge.net.h2 import h2_stream
+from edge.net.limits.idle_connections import IdleConnections
 from tests.support.both_kinds import has_both_kinds, is_for_h1_only
 from tests.support.scene import Scene
 
@@ -43,6 +44,12 @@ def _is_left_out(item: pytest.Function) -> bool:
         return False
     case = callspec.id.removeprefix("h2").strip("-")
     return is_for_h1_only(item.module.__name__.rpartition(".")[2], item.originalname, case)
+
+
+@pytest.fixture
+def nobody_idles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection is closed for another one because the machine was busy for the second that makes it idle."""
+    monkeypatch.setitem(IdleConnections.__init__.__kwdefaults__, "settling", 3600.0)
 
 
 @pytest.fixture

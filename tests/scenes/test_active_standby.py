@@ -92,6 +92,7 @@ async def test_sick_all_alike_is_not_sick(scene):
     await scene.until(lambda: abs(scene.explained("shop.test", failing[0]).probability - 0.5) < 0.3)
 
 
+@pytest.mark.usefixtures("nobody_idles")
 async def test_as_many_connections_as_are_set(scene):
     scene.settings(limits={"connections": 2})
     scene.route("shop.test", [scene.backend()])

@@ -227,6 +227,7 @@ def test_no_reason_is_forgotten() -> None:
     }
 
 
+@pytest.mark.usefixtures("nobody_idles")
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.status} {case.reason} {case.letters}" for case in CASES])
 async def test_reason(scene, tmp_path, case):
     path = tmp_path / "access.log"

@@ -62,7 +62,7 @@ def _open_unix(path: str, mask: int | None) -> socket.socket:
     file that is in use, or belongs to another user, is not. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_stale(path):
+        if is_stale(path):
             os.unlink(path)
         with _umask(mask):
             sock.bind(path)
@@ -73,7 +73,7 @@ def _open_unix(path: str, mask: int | None) -> socket.socket:
     return sock
 
 
-def _is_stale(path: str) -> bool:
+def is_stale(path: str) -> bool:
     """Whether this path is a socket, not a link to one, that belongs to this user or root and has no listener."""
     try:
         found = os.lstat(path)

@@ -68,6 +68,11 @@ class SocketHandover:
             return None
         return handover
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether another edge has our sockets. It may not serve on them yet."""
+        return self._connection is not None
+
     def fileno(self) -> int:
         return (self._connection or self._listener).fileno()
 

@@ -175,3 +175,12 @@ def test_a_command_that_raises_does_not_end_the_master(supervisor):
     for descriptor in (master._wake, master._waker):
         os.close(descriptor)
     master._spawner._control.close()
+
+
+@pytest.mark.parametrize(("watchdog", "tick"), [(0.0, 1.0), (0.4, 0.2), (30.0, 1.0)])
+def test_the_master_wakes_up_often_enough_for_the_watchdog_of_systemd(watchdog, tick):
+    master = Master(ConfigurationFile("styx.yaml"), SETTINGS, Systemd(watchdog=watchdog))
+    assert master._tick == tick
+    for descriptor in (master._wake, master._waker):
+        os.close(descriptor)
+    master._spawner._control.close()

@@ -32,7 +32,7 @@ drain: {{delay: {delay}, timeout: 5s}}
 
 @pytest.fixture
 def text(tmp_path):
-    return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), core_api=CLOSED, delay="30s")
+    return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), core_api=CLOSED, delay="10m")
 
 
 async def asks_on(port, responses):
@@ -74,6 +74,23 @@ async def test_a_second_edge_takes_over_from_one_that_drains(text, until):
         await first.stop()
     assert isinstance(outcome, asyncio.CancelledError), outcome
     assert set(responses) == {b"HTTP/1.1 503"}
+
+
+async def test_files_stay_for_an_edge_that_has_the_sockets_and_does_not_serve_yet(text, until):
+    """It is still starting when the first one's delay ends."""
+    async with StyxProcess(text) as first:
+        first.send_signal(signal.SIGTERM)
+        await until(lambda: "stopping" in first.log.read_text())
+        taken = await asyncio.to_thread(inherit, first.settings.admin.address)
+        assert taken is not None
+        await until(lambda: "sockets_handed_over" in first.log.read_text())
+        first.send_signal(signal.SIGTERM)
+        await until(first.ended.is_set)
+    spare, report = taken
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(first.settings.listeners[1].address.path)
+    spare.close()
+    os.close(report)
 
 
 def opened(text) -> Sockets:

@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from itertools import pairwise
-from statistics import median
 
 import pytest
 
@@ -121,13 +119,9 @@ async def test_a_service(manager, tmp_path):
     )
     try:
         assert await until_notified(sock, "READY") == [{"READY": "1", "STATUS": "serving with 2 workers"}]
-        loop = asyncio.get_running_loop()
-        times = []
         async with asyncio.timeout(DEADLINE):
-            while len(times) < 5:
+            for _ in range(5):
                 assert await notification_from(sock) == {"WATCHDOG": "1"}
-                times.append(loop.time())
-        assert median(b - a for a, b in pairwise(times)) < 0.4
         config.write_text(config.read_text().replace("workers: 2", "workers: 1"))
         process.send_signal(signal.SIGHUP)
         first, second = await until_notified(sock, "READY")
