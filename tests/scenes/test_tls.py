@@ -10,6 +10,7 @@ import pytest
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.tls_accept import TlsAccept
 from edge.net.tls.tls_service import TlsService
+from tests.support.needs import needs_plain
 from tests.support.scene import MIB, Received, Scene, request
 from tests.support.scene_backends import Backend, Wire
 from tests.support.tls_client import TlsClient
@@ -225,6 +226,7 @@ async def test_a_certificate_that_is_not_there_yet(scene, secure, live):
     assert tls.hosts.built == 2, "its context is built once"
 
 
+@needs_plain
 async def test_handshakes_that_are_released_together_are_spread_over_turns(scene, secure, monkeypatch):
     await secure.start()
     secure.certificates.slow = {"other.test": StubCertificate(PAIR)}

@@ -130,8 +130,8 @@ class TlsAccept:
             hello = self._reader.feed(data)
         except BadClientHello as error:
             self._alert(error.alert, "bad_hello")
-        except NotTls as error:
-            self._refuse(error.protocol, data)
+        except NotTls as other:  # (A name of its own: compiled, a variable has one type.)
+            self._refuse(other.protocol, data)
         else:
             if hello is not None and self._hello is None:
                 self._find_certificate(hello)

@@ -236,14 +236,14 @@ class TlsTransport(EncryptedTransport):
             return self._failure
         return self._ssl if name == "ssl_object" else self._raw.get_extra_info(name, default)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt bytes and send them. Bytes for a connection that is closed, or whose half is, are discarded."""
         if self._is_closing or self._eof_sent or not data or self._ssl is None:
             return
         if len(data) > WRITE_AT_ONCE:
             view = memoryview(data)
             for at in range(0, len(data), WRITE_AT_ONCE):
-                self.write(cast(bytes, view[at : at + WRITE_AT_ONCE]))
+                self.write(view[at : at + WRITE_AT_ONCE])
             return
         try:
             self._ssl.write(data)
