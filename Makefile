@@ -79,7 +79,7 @@ simulate: $(READY)  ## fleets of containers on a virtual clock, before the decis
 	$(BIN)/python -m tests.support.fleets $(ARGS)
 
 lock: $(READY)  ## requirements/*.txt: the newest versions that pyproject.toml allows, with hashes (needs the extra `release`)
-	for set in runtime:redis,top build:compile,redis,top dev:dev,docs,release,top; do \
+	for set in runtime:acme,redis,top,traces build:compile,redis,top dev:dev,docs,release,top; do \
 		$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header $$(echo $${set#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${set%%:*}.txt; \
 	done

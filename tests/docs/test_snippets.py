@@ -96,7 +96,7 @@ def check_promql(text: str) -> None:
 
 
 def check_foreign(text: str) -> None:
-    """nginx and haproxy are asked by a test of their own; Traefik is not among Debian's packages."""
+    """nginx, haproxy and Traefik are asked by tests of their own: below, and in test_traefik.py."""
 
 
 CHECKS: Mapping[str, Callable[[str], object]] = {

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
-    "runtime": ["redis", "top"],
+    "runtime": ["acme", "redis", "top", "traces"],
     "build": ["compile", "redis", "top"],
     "dev": ["dev", "docs", "release", "top"],
 }

@@ -38,7 +38,7 @@ def init(directory: str | None, listen: str | None, core_api: str, systemd: bool
     if there := existing(found, base):
         _fail(f"nothing written, because there is already: {', '.join(there)}", 1)
     try:
-        write(found, base)
+        write(found, base, for_service=systemd)
     except OSError as error:
         _fail(f"cannot write {error.filename}: {error.strerror}", 1)
     for file in found:

@@ -68,14 +68,24 @@ def existing(found: list[InstalledFile], root: Path) -> list[str]:
     return [file.path for file in found if os.path.lexists(below(root, file.path))]
 
 
-def write(found: list[InstalledFile], root: Path) -> None:
+def write(found: list[InstalledFile], root: Path, *, for_service: bool = False) -> None:
     """Write the files below `root`, with the directories that are missing. Raises OSError, also rather than
-    overwriting one."""
+    overwriting one.
+
+    `for_service`: whatever the umask, others may read them, because the user of the service must; systemd-tmpfiles
+    closes /etc/styx itself.
+    """
     for file in found:
         path = below(root, file.path)
+        missing = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as stream:
             stream.write(file.text)
+            if for_service:
+                os.fchmod(stream.fileno(), 0o644)
+        if for_service:
+            for each in missing:
+                each.chmod(0o755)
 
 
 def below(root: Path, path: str) -> Path:

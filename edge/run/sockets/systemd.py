@@ -23,6 +23,8 @@ class Systemd:
         self.address = address
         self.watchdog = watchdog
         "Seconds without `alive` after which it kills the service; 0 = no watchdog."
+        self._watching = False
+        "Whether we have told it that we serve: it counts from then on."
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str], pid: int) -> "Systemd":
@@ -34,6 +36,7 @@ class Systemd:
 
     def ready(self, status: str) -> None:
         """Notify that we serve; also ends `reloading`."""
+        self._watching = True
         self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
@@ -45,14 +48,22 @@ class Systemd:
         self._notify("STOPPING=1", f"STATUS={status}")
 
     def alive(self) -> None:
-        """Notify the watchdog; to be called more often than every `watchdog` seconds."""
-        if self.watchdog:
+        """Notify the watchdog; to be called more often than every `watchdog` seconds.
+
+        Nothing is sent before the first `ready`: a new version that starts beside the old one is not the main
+        process yet, and systemd would log a warning for each.
+        """
+        if self.watchdog and self._watching:
             self._notify("WATCHDOG=1")
 
     def replaced_by(self, pid: int) -> None:
-        """Notify that another process is the service from now on. Its own READY=1 was ignored, because it was not
-        the main process yet (NotifyAccess=main), so this ends the reload that an upgrade is."""
+        """Notify that another process is the service from now on; this one sends nothing more.
+
+        The other's own READY=1 was ignored, because it was not the main process yet (NotifyAccess=main), so this
+        ends the reload that an upgrade is.
+        """
         self._notify(f"MAINPID={pid}", "READY=1")
+        self.address = ""
 
     def environment(self) -> dict[str, str]:
         """The environment variables for the process that will be the service."""

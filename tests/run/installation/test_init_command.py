@@ -78,6 +78,17 @@ def test_nothing_is_overwritten(installed: Path) -> None:
     assert sorted(before) == sorted([*files_below(installed), "etc/styx/styx.yaml"])
 
 
+def test_the_user_of_the_service_may_read_its_files_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert init(tmp_path, "--directory", "/etc/styx", "--systemd").exit_code == 0
+    finally:
+        os.umask(before)
+    for name in files_below(tmp_path):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o644, name
+        assert (tmp_path / name).parent.stat().st_mode & 0o777 == 0o755, name
+
+
 def test_a_dangling_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "etc" / "styx").mkdir(parents=True)
     (tmp_path / "etc" / "styx" / "styx.yaml").symlink_to(tmp_path / "elsewhere")

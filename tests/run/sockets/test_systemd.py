@@ -48,6 +48,7 @@ def test_every_notification(manager):
     systemd = Systemd.from_environment(environ, 7)
     assert environ == {"HOME": "/"}, "no child must believe that it is meant"
     assert systemd.watchdog == 3.0
+    systemd.alive()  # not sent: the watchdog counts from READY=1
     systemd.ready("serving")
     assert next_notification(sock) == {"READY": "1", "STATUS": "serving"}
     systemd.reloading()
@@ -58,9 +59,14 @@ def test_every_notification(manager):
     assert next_notification(sock) == {"WATCHDOG": "1"}
     systemd.stopping("draining")
     assert next_notification(sock) == {"STOPPING": "1", "STATUS": "draining"}
+    assert systemd.environment() == {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
     systemd.replaced_by(8)
     assert next_notification(sock) == {"MAINPID": "8", "READY": "1"}
-    assert systemd.environment() == {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
+    systemd.alive()
+    systemd.stopping("draining")
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sock.recv(4096)
 
 
 def test_variables_for_another_process_are_ignored(tmp_path):
