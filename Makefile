@@ -18,7 +18,7 @@ COMPILED_TESTS := tests/rules/http tests/rules/h2 tests/rules/tls tests/net/h1 t
 # Hundreds of processes are started by the tests: each would compile all sources anew without cached bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs test long check fast compiled plain test-compiled bench guard simulate lock format clean
+.PHONY: demo docs test long check fast compiled plain test-compiled wheels bench guard simulate lock format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
@@ -63,6 +63,14 @@ plain:  ## plain Python again: remove what `compiled` has made
 
 test-compiled: compiled  ## what `test` runs, less what starts processes, with the compiled modules
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(COMPILED_TESTS) $(ARGS)
+
+wheels: $(READY)  ## into dist/: the source distribution, the pure wheel and the compiled one, which is tried (a C compiler, three minutes)
+	rm -rf dist build/tried
+	$(BIN)/python -m hatchling build -d dist
+	STYX_COMPILE=1 $(BIN)/python -m hatchling build -t wheel -d dist
+	$(PYTHON) -m venv build/tried
+	build/tried/bin/pip install --quiet --disable-pip-version-check dist/*-cp*.whl
+	build/tried/bin/styx --version | grep -F '(compiled)'
 
 fast: $(READY)  ## the pure rules only, without simulations and the longest properties: a quarter of a minute
 	$(BIN)/pytest -q -n $(shell nproc) --maxprocesses 8 --dist worksteal -p no:logging -p no:anyio -m "not long" \

@@ -32,6 +32,8 @@ PAGES = [
     "capacity",
     "contracts",
 ]
+HEAVIEST = 900 * 1024
+"Bytes of a page with all that it loads, not compressed; half of them is the index of the search."
 SCANNED = """async () => (await axe.run({resultTypes: ["violations"]})).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => [found.id, found.nodes.slice(0, 4).map(node => node.html.slice(0, 160))])"""
@@ -85,7 +87,8 @@ async def show(browser, site):
     assert faults == []
 
 
-@pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
 async def test_pages_are_readable_for_everybody(show, site, viewport, scheme):
     page, found = await show(viewport, scheme), {}
     for name in PAGES:
@@ -120,3 +123,25 @@ async def test_the_colours_can_be_switched(show, site):
     await expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "default")
     await page.locator("label[title='Dark colours']").click()
     await expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "slate")
+
+
+@pytest.mark.parametrize("name", ["index", "settings", "first_site"])
+async def test_a_page_is_painted_and_not_heavy(show, site, name):
+    page, loaded = await show(), set()
+    page.on("request", lambda request: loaded.add(request.url.partition("?")[0]))
+    await page.goto(f"file://{site}/{name}.html")
+    await page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    assert f"file://{site}/{name}.html" in loaded
+    assert sum(os.path.getsize(url[7:]) for url in loaded if url.startswith("file://")) < HEAVIEST  # noqa: ASYNC240
+
+
+async def test_a_phone_shows_all_columns_of_the_settings(show, site):
+    page = await show(PHONE)
+    await page.goto(f"file://{site}/settings.html")
+    row = page.locator("tr", has_text="core_api.timeout").first
+    await expect(row.locator("td")).to_have_count(4)
+    for cell in await row.locator("td").all():
+        box = await cell.bounding_box()
+        assert box["x"] + box["width"] <= PHONE["width"]
+    label = "cell => getComputedStyle(cell, '::before').content"
+    assert await row.locator("td").nth(1).evaluate(label) == '"default: "'

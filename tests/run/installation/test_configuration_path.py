@@ -18,6 +18,15 @@ def test_the_order_of_the_defaults() -> None:
         configuration_path(None, set().__contains__)
 
 
+def test_a_directory_that_is_closed_for_this_user_is_not_called_missing() -> None:
+    """systemd-tmpfiles closes /etc/styx for all but root and the service."""
+    with pytest.raises(NoConfiguration, match="may not look into /etc/styx; be root"):
+        configuration_path(None, {"/etc/styx"}.__contains__, lambda _: False)
+    with pytest.raises(NoConfiguration, match="styx init"):
+        configuration_path(None, {"/etc/styx"}.__contains__, lambda _: True)
+    assert configuration_path(None, {"/etc/styx", "styx.yaml"}.__contains__, lambda _: False) == "styx.yaml"
+
+
 def test_the_command_uses_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("edge.run.installation.configuration_path.DEFAULTS", ("styx.yaml",))
