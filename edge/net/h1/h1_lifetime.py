@@ -18,7 +18,7 @@ from edge.net.accept.accept_chain import NewConnection
 from edge.net.accept.lingering_close import LingeringClose
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
-from edge.net.transport.read_control import ReadControl
+from edge.net.transport.read_control import ReadControl, discard
 from edge.net.transport.socket_state import descriptor_of, drop, has_input, reset
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.framing import NO_BODY, Body, Framing
@@ -27,10 +27,6 @@ from edge.rules.outcomes import Cause
 
 _NONE: Final = Framing.NONE
 _CLOSE: Final = Framing.CLOSE
-
-
-def discard(data: bytes) -> None:
-    """Discard bytes for a client whose connection is closed."""
 
 
 class H1Lifetime(ReadControl):
