@@ -22,7 +22,7 @@ from edge.net.h2.h2_connection import H2Connection
 from edge.net.tls.tls_accept import TlsAccept
 from edge.net.transport.tcp_keepalive import set_keepalive
 from edge.net.worker_context import WorkerContext
-from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.http.hop_by_hop import ClientInfo, ClientInfos
 from edge.rules.http.proxy_protocol import ProxiedClient
 from edge.rules.settings import ListenerSettings, TimeoutSettings
 from edge.rules.settings.values import Address
@@ -172,11 +172,12 @@ class Listener:
         if settings.proxy_protocol:
             self._info_of = proxies_only(context, self._info_by_peername)
             self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), *self._steps)
-        self._new_info = partial(
-            ClientInfo,
+        self._infos = ClientInfos(
+            self.port,
             via=forwarding.via_name.encode("ascii"),
             scheme=b"https" if settings.tls else b"http",
             gate=_gate(settings, context),
+            counts=self._counts,
         )
         self.reconfigure(context.timeouts)
 
@@ -246,7 +247,7 @@ class Listener:
         """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         self.accepted += 1
         self._counts.accepted += 1
-        return NewConnection(self._context, self._info_of, self._steps, reject=self._reject, listener=self._counts)
+        return NewConnection(self._context, self._info_of, self._steps, self._reject, self._counts)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:
         """Information about the client with this `peername`; None = it was reset and has no address any more.
@@ -254,24 +255,22 @@ class Listener:
         A client on a Unix socket is local, and trusted.
         """
         if self._sock.family == socket.AF_UNIX:
-            info = self._new_info("127.0.0.1", port=self.port, trusted=True)
-            info.listener = self._counts
-            return info
+            return self._infos.of("127.0.0.1", 0, True, self.port)
         if not isinstance(name, tuple):
             return None
-        info = self._client_info(_plain(str(name[0])), self.port, int(name[1]))
+        address = _plain(str(name[0]))
+        info = self._infos.of(address, int(name[1]), self._trusts(address), self.port)
         info.peer_port = info.client_port
         return info
 
     def _info_of_proxied(self, proxied: ProxiedClient) -> ClientInfo:
         """Information about the client that a PROXY header names."""
-        return self._client_info(proxied.address, proxied.port, proxied.client_port)
+        trusted = self._trusts(proxied.address)
+        return self._infos.of(proxied.address, proxied.client_port, trusted, proxied.port)
 
-    def _client_info(self, address: str, port: int, client_port: int) -> ClientInfo:
-        trusted = self._is_trusted is not None and self._is_trusted(address)
-        info = self._new_info(address, port=port, trusted=trusted)
-        info.client_port, info.listener = client_port, self._counts
-        return info
+    def _trusts(self, address: str) -> bool:
+        """Whether this is the address of a trusted proxy."""
+        return self._is_trusted is not None and self._is_trusted(address)
 
 
 def _is_in_one_of(networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network], address: str) -> bool:

@@ -205,7 +205,7 @@ class H1Lifetime(ReadControl):
         """Require the client to take some of the write buffer within each `timeouts.write_stall` seconds."""
         if self._transport is not None:
             self._unsent = self._transport.get_write_buffer_size()
-            self.deadline = self._context.clock() + self._context.timeouts.write_stall
+            self.deadline = self._context.clock() + self._context.hot.write_stall
 
     def _takes_bytes(self, transport: asyncio.Transport) -> bool:
         """Whether the client has taken bytes since the last check."""
