@@ -216,12 +216,11 @@ class Exchange(ExchangeFailures, ResponseHandler):
         connection.attach(self, to_head=request.method == b"HEAD")
         if not client.writable:  # since an earlier attempt, and it reports that once only
             connection.pause()
-        if not self._head:
-            self._head = forwarded_head(request, client.info, self._id)
         number = len(self._tries)
         lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
-            connection.write(self._head + lines)
+            head = self._head
+            connection.write(head + lines if head else forwarded_head(request, client.info, self._id, lines))
             self.request_sent(attempt)
             if client.paused:
                 client.resume_body()
@@ -231,6 +230,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         self._sending = BodySender(
             self, context, client, upload, attempt=attempt, connection=connection, memory=environment.expect_memory
         )
+        self._head = self._head or forwarded_head(request, client.info, self._id)
         may_ask = all(earlier.cause is not Cause.EXPECT_REFUSED for earlier in self._tries)
         self._sending.begin(self._head, lines, may_ask=may_ask)
 

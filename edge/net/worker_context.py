@@ -61,17 +61,19 @@ class Counts:
 
 
 class HotSettings:
-    """The settings that every request reads. Here a read takes 20 ns, in a pydantic model 80."""
+    """The settings that every request or connection reads. Here a read takes 20 ns, in a pydantic model 80."""
 
     __slots__ = (
         "between_bytes",
         "deadline",
         "first_byte",
+        "head",
         "keep_alive",
         "least_body",
         "may_repeat",
         "requests_per_connection",
         "slots",
+        "write_stall",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -79,7 +81,9 @@ class HotSettings:
         self.deadline: float = timeouts.deadline
         self.between_bytes: float = timeouts.between_bytes
         self.first_byte: float = timeouts.first_byte
+        self.head: float = timeouts.head
         self.keep_alive: float = timeouts.keep_alive
+        self.write_stall: float = timeouts.write_stall
         self.requests_per_connection: int = limits.requests_per_connection
         self.slots = SlotLimits.of(limits.in_flight_per_environment, limits.slots_per_client)
         "The slots of each environment."

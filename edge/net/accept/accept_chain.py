@@ -51,7 +51,6 @@ class NewConnection:
         context: WorkerContext,
         info_of: InfoOf,
         steps: Sequence["StepFactory"],
-        *,
         reject: Reject = turn_away,
         listener: ListenerCounts = NO_LISTENER,
     ) -> None:

@@ -43,10 +43,10 @@ class ConnectionLimiter:
     __slots__ = (
         "_admitted",
         "_clients",
-        "_limits",
         "_lingering",
         "_makes_room",
         "_observe",
+        "_per_client",
         "_request_ids",
         "_response",
         "_response_size",
@@ -68,8 +68,7 @@ class ConnectionLimiter:
         """`shares`: the shares of open files; None = there are enough. `makes_room`: closes an idle connection and
         returns whether there was one. `observe`: receives the outcome of each rejected connection that got a
         503."""
-        self._limits = limits
-        self._shares = shares or DescriptorShares(limits.connections)
+        self.reconfigure(limits, shares)
         self._makes_room = makes_room
         self._request_ids = request_ids
         self._observe = observe
@@ -82,7 +81,7 @@ class ConnectionLimiter:
 
     def reconfigure(self, limits: LimitSettings, shares: DescriptorShares | None = None) -> None:
         """Admit by new limits from now on. Connections that are beyond them stay."""
-        self._limits = limits
+        self._per_client = limits.connections_per_client
         self._shares = shares or DescriptorShares(limits.connections)
 
     def __repr__(self) -> str:
@@ -97,7 +96,7 @@ class ConnectionLimiter:
 
     def admit(self, client: ClientInfo) -> Permit | None:
         """Admit a new connection and return its permit; None = it is beyond a limit."""
-        limit, permit = self._limits.connections_per_client, UNCOUNTED
+        limit, permit = self._per_client, UNCOUNTED
         if self._admitted >= self._shares.clients and not self._makes_room():
             _log_rejection(client, "limits.connections")
             return None

@@ -12,7 +12,7 @@ from edge.net.h1.h1_connection import H1Connection
 from edge.net.h2.h2_connection import H2Connection
 from edge.net.tls.tls_accept import TlsAccept
 from edge.net.worker_context import WorkerContext
-from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.http.hop_by_hop import ClientInfo, ClientInfos
 from edge.rules.http.proxy_protocol import ProxiedClient
 from edge.rules.settings import ListenerSettings
 from edge.rules.tls.request_gate import AcmeProofs, HttpsRedirect, RequestGate
@@ -41,14 +41,12 @@ class NewClients:
     __slots__ = (
         "_context",
         "_counts",
-        "_gate",
         "_info_of",
+        "_infos",
         "_is_unix",
         "_port",
         "_reject",
-        "_scheme",
         "_steps",
-        "_via",
         "accepted",
         "is_trusted",
     )
@@ -66,9 +64,13 @@ class NewClients:
         """Whether an address is that of a trusted proxy; None = there are none. Proxies connect again and again,
         and the networks of a CDN take 8 microseconds to search."""
         self._counts = context.counts.of_listener(str(settings.address))
-        self._via = forwarding.via_name.encode("ascii")
-        self._scheme = b"https" if settings.tls else b"http"
-        self._gate = _gate(settings, context)
+        self._infos = ClientInfos(
+            port,
+            via=forwarding.via_name.encode("ascii"),
+            scheme=b"https" if settings.tls else b"http",
+            gate=_gate(settings, context),
+            counts=self._counts,
+        )
         self._info_of: InfoOf = self.info_by_peername
         self._reject: Reject = close_rejected if settings.tls else turn_away_h2 if settings.http2 else turn_away
         "Ends a connection beyond a limit in the protocol that it speaks before anything was read from it."
@@ -84,7 +86,7 @@ class NewClients:
         """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         self.accepted += 1
         self._counts.accepted += 1
-        return NewConnection(self._context, self._info_of, self._steps, reject=self._reject, listener=self._counts)
+        return NewConnection(self._context, self._info_of, self._steps, self._reject, self._counts)
 
     def info_by_peername(self, name: object) -> ClientInfo | None:
         """Information about the client with this `peername`; None = it was reset and has no address any more.
@@ -92,26 +94,22 @@ class NewClients:
         A client on a Unix socket is local, and trusted.
         """
         if self._is_unix:
-            return self._new_info("127.0.0.1", self._port, trusted=True)
+            return self._infos.of("127.0.0.1", 0, True, self._port)
         if not isinstance(name, tuple):
             return None
-        info = self._client_info(_plain(str(name[0])), self._port, int(name[1]))
+        address = _plain(str(name[0]))
+        info = self._infos.of(address, int(name[1]), self._trusts(address), self._port)
         info.peer_port = info.client_port
         return info
 
     def _info_of_proxied(self, proxied: ProxiedClient) -> ClientInfo:
         """Information about the client that a PROXY header names."""
-        return self._client_info(proxied.address, proxied.port, proxied.client_port)
+        trusted = self._trusts(proxied.address)
+        return self._infos.of(proxied.address, proxied.client_port, trusted, proxied.port)
 
-    def _client_info(self, address: str, port: int, client_port: int) -> ClientInfo:
-        info = self._new_info(address, port, trusted=self.is_trusted is not None and self.is_trusted(address))
-        info.client_port = client_port
-        return info
-
-    def _new_info(self, address: str, port: int, *, trusted: bool) -> ClientInfo:
-        info = ClientInfo(address, port=port, trusted=trusted, via=self._via, scheme=self._scheme, gate=self._gate)
-        info.listener = self._counts
-        return info
+    def _trusts(self, address: str) -> bool:
+        """Whether this is the address of a trusted proxy."""
+        return self.is_trusted is not None and bool(self.is_trusted(address))
 
 
 def _tls_step(settings: ListenerSettings, context: WorkerContext) -> StepFactory:

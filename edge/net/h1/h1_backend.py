@@ -7,9 +7,7 @@ nothing about them. A response that cannot be parsed ends the connection: no byt
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from math import inf
 from typing import Final, Protocol, cast
 
@@ -17,11 +15,12 @@ from edge.net.h1.head_reader import HeadReader
 from edge.net.h1.response_handler import ResponseHandler
 from edge.net.tls.client_tls import is_certificate_refusal
 from edge.net.transport.read_budget import SHORT, ReadBudget
-from edge.net.transport.read_control import ReadControl
+from edge.net.transport.read_control import ReadControl, discard
 from edge.net.transport.small_reads import FIRST, LARGEST, LONG, NEXT, WRITE_BUFFER
-from edge.net.transport.socket_state import input_poll, unread
+from edge.net.transport.socket_state import input_poll, set_user_timeout, unread
 from edge.rules.http.framing import NO_BODY, BadResponse, Body, CloseBody, Framing, ResponseTooLarge, body_of
 from edge.rules.http.head_size import has_bare_lf
+from edge.rules.http.head_validation import Response
 from edge.rules.http.messages import ResponseHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
@@ -56,10 +55,6 @@ class ConnectionOwner(Protocol):
         """Record that the backend closed this connection while it was idle, which was noticed on its next use."""
 
 
-def _discard(data: bytes) -> None:
-    """Discard bytes for a backend whose connection is closed."""
-
-
 class H1Backend(ReadControl):
     """An HTTP/1.1 connection to one backend: one request at a time, and idle in the pool between two."""
 
@@ -73,6 +68,7 @@ class H1Backend(ReadControl):
         "_max_head",
         "_owner",
         "_poll",
+        "_previous",
         "_to_head",
         "_watchful",
         "closed",
@@ -100,7 +96,9 @@ class H1Backend(ReadControl):
         self._max_head = limits.response_head
         self._watchful = False
         self._poll: Callable[[], Sequence[object]] | None = None
-        self.write: Callable[[bytes], object] = _discard
+        self._previous: Response | None = None
+        "The latest response that was not one to a HEAD: the next one may have the same head."
+        self.write: Callable[[bytes], object] = discard
         "Sends bytes of the request. It is the transport's own method, which saves a call."
         self.closed = False
         "Closed by the edge, or by the backend as far as the loop has reported."
@@ -133,23 +131,16 @@ class H1Backend(ReadControl):
 
     def set_user_timeout(self, seconds: float) -> None:
         """Let the kernel end a connection whose data is unacknowledged for `seconds` (RFC 5482); 0 = do nothing."""
-        if seconds:
-            self._set_user_timeout(seconds)
+        if seconds and self._transport is not None:
+            set_user_timeout(self._transport, seconds)
             self._watchful = True
 
     def clear_user_timeout(self) -> None:
         """Undo `set_user_timeout`: a backend may leave a request body, or the data of a tunnel, unread for a while,
         which TCP_USER_TIMEOUT would count as unacknowledged."""
-        if self._watchful:
-            self._set_user_timeout(0.0)
+        if self._watchful and self._transport is not None:
+            set_user_timeout(self._transport, 0.0)
             self._watchful = False
-
-    def _set_user_timeout(self, seconds: float) -> None:
-        if self._transport is not None:
-            with suppress(OSError):  # not a TCP socket
-                self._transport.get_extra_info("socket").setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
-                )
 
     def release(self) -> bool:
         """Detach the exchange. Returns whether the connection may carry another request."""
@@ -184,7 +175,7 @@ class H1Backend(ReadControl):
         """Send several pieces with one system call and without copies."""
         if len(parts) == 1:
             self.write(parts[0])
-        elif parts and self._transport is not None and self.write is not _discard:
+        elif parts and self._transport is not None and self.write is not discard:
             self._transport.writelines(parts)
 
     @property
@@ -223,7 +214,7 @@ class H1Backend(ReadControl):
         """Close the connection at once; a request in flight is dropped, and its exchange is not notified."""
         self._handler = None
         self.closed = True
-        self.write = _discard
+        self.write = discard
         if self._transport is not None:
             self._transport.abort()
 
@@ -275,7 +266,7 @@ class H1Backend(ReadControl):
         handler = self._handler
         self.reusable = False
         self.closed = True
-        self.write = _discard
+        self.write = discard
         self._owner.lost(self)
         if handler is not None and self._body is not None:
             self._read_all_held(handler, self._body)
@@ -328,7 +319,7 @@ class H1Backend(ReadControl):
         assert self._transport is not None
         self.reusable = False
         self.closed = True
-        self.write = _discard
+        self.write = discard
         data = unread(self._transport, MAX_READ_AFTER_RESET)
         if data:
             self.data_received(data)
@@ -339,6 +330,10 @@ class H1Backend(ReadControl):
 
     def _read_head(self, handler: ResponseHandler, data: bytes, seen: int = 0) -> None:
         """Parse a head once it is complete. `seen`: length of the part of `data` that was searched before."""
+        previous = self._previous
+        if previous is not None and not self._to_head and self._head_reader.is_repeated(previous, data):
+            self._head_received(handler, previous.whole, data[len(previous.whole) :], previous)
+            return
         end, limit = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._max_head
         if end < 0 or end > limit:
             if len(data) > limit:
@@ -350,14 +345,19 @@ class H1Backend(ReadControl):
         rest = data[end + 4 :]
         self._head_received(handler, data[: end + 4] if rest else data, rest)
 
-    def _head_received(self, handler: ResponseHandler, head: bytes, rest: bytes) -> None:
-        """Act on a complete head, and on `rest`, which came behind it. Raises BadResponse, ValueError."""
+    def _head_received(
+        self, handler: ResponseHandler, head: bytes, rest: bytes, response: Response | ResponseHead | None = None
+    ) -> None:
+        """Act on a complete head, and on `rest`, which came behind it. `response`: what it stands for, if it is a
+        repeated one. Raises BadResponse, ValueError."""
         self._held = b""
-        response = self._head_reader.response(head, to_head=self._to_head)
+        if response is None:
+            response = self._head_reader.response(head, to_head=self._to_head)
         if isinstance(response, ResponseHead):
             self._interim_bytes += len(head)
             self._interim(handler, response, rest)
             return
+        self._previous = None if self._to_head else response
         self.reusable = response.keep_alive
         self.keep_alive_timeout = response.keep_alive_timeout
         if len(rest) > LONG:
@@ -378,9 +378,7 @@ class H1Backend(ReadControl):
         """Pass a 1xx response on, and go on with `rest`, which came behind it. Raises BadResponse."""
         self._interims += 1
         if self._interims > MAX_INTERIMS or self._interim_bytes > MAX_INTERIM_BYTES:
-            raise BadResponse(
-                f"more than {MAX_INTERIMS} interim responses to one request, or {MAX_INTERIM_BYTES} bytes of them"
-            )
+            raise BadResponse(f"more than {MAX_INTERIMS} interim responses, or {MAX_INTERIM_BYTES} bytes of them")
         if head.status == 101:
             if not handler.switched(head, rest):
                 raise BadResponse("101 Switching Protocols without a request to upgrade")

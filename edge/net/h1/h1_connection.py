@@ -74,7 +74,7 @@ class H1Connection(H1Lifetime, Client):
         context = self._context
         if self._transport is not None:
             self._transport.set_write_buffer_limits(WRITE_BUFFER)
-        self.deadline = context.clock() + context.timeouts.head
+        self.deadline = context.clock() + context.hot.head
         context.deadline_sweep.add(self)
         if data:
             self.data_received(data)

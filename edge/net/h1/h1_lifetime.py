@@ -18,7 +18,7 @@ from edge.net.accept.accept_chain import NewConnection
 from edge.net.accept.lingering_close import LingeringClose
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
-from edge.net.transport.read_control import ReadControl
+from edge.net.transport.read_control import ReadControl, discard
 from edge.net.transport.socket_state import descriptor_of, drop, has_input, reset
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.framing import NO_BODY, Body, Framing
@@ -27,10 +27,6 @@ from edge.rules.outcomes import Cause
 
 _NONE: Final = Framing.NONE
 _CLOSE: Final = Framing.CLOSE
-
-
-def discard(data: bytes) -> None:
-    """Discard bytes for a client whose connection is closed."""
 
 
 class H1Lifetime(ReadControl):
@@ -209,7 +205,7 @@ class H1Lifetime(ReadControl):
         """Require the client to take some of the write buffer within each `timeouts.write_stall` seconds."""
         if self._transport is not None:
             self._unsent = self._transport.get_write_buffer_size()
-            self.deadline = self._context.clock() + self._context.timeouts.write_stall
+            self.deadline = self._context.clock() + self._context.hot.write_stall
 
     def _takes_bytes(self, transport: asyncio.Transport) -> bool:
         """Whether the client has taken bytes since the last check."""

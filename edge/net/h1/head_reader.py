@@ -17,7 +17,7 @@ from edge import BUILD
 from edge.net.h1.llhttp_parser import request_fields, request_head, response_head
 from edge.rules.http.framing import RejectedRequest, check_interim
 from edge.rules.http.head_validation import HeadValidator, Request, Response
-from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
+from edge.rules.http.messages import SAFE_METHODS, Fields, ReceivedFields, RequestHead, ResponseHead
 from edge.rules.http.start_lines import (
     plain_request_line,
     read_request_line,
@@ -147,7 +147,7 @@ class HeadReader:
         if not self._scans and _has_inner_end(data):
             return None
         try:
-            return self._new(data, line, fields)
+            return self._new(data, line, fields, before if before.validator is self._validator else None)
         except RejectedRequest:
             if _has_inner_end(data):  # the pass stops there, because an empty line is no field
                 return None
@@ -177,25 +177,31 @@ class HeadReader:
         other.line = line
         return other
 
-    def _new(self, data: bytes, line: bytes, fields: bytes) -> Request:
+    def _new(self, data: bytes, line: bytes, fields: bytes, before: ReceivedFields | None = None) -> Request:
         """The request with this line and with fields that are not cached, or with a line that is not a plain one.
-        `data`: all of the head."""
+        `data`: all of the head. `before`: the fields of a request that the same client has sent."""
         method, target = scan_request_line(line) if self._scans else plain_request_line(line)
         if not method or len(data) > self._longest:
             self._validator.head_bytes(data)
             method, target, minor = read_request_line(line)
             return self._validate(method, target, minor, fields)
-        request = self._validate(method, target, 1, fields)
+        request = self._validate(method, target, 1, fields, before)
         request.line, request.received.validator = line, self._validator
         self._requests.offer(fields, request)
         return request
 
-    def _validate(self, method: bytes, target: bytes, minor: int, block: bytes) -> Request:
+    def _validate(
+        self, method: bytes, target: bytes, minor: int, block: bytes, before: ReceivedFields | None = None
+    ) -> Request:
         """The request with this line and this block of fields. Raises RejectedRequest."""
         validator = self._validator
         if self._scans:
-            sifted = validator.requests.sift_block(block, validator.fields)
             head = RequestHead(method, target, minor, None, block)
+            if before is None:
+                sifted = validator.requests.sift_block(block, validator.fields)
+            else:
+                head.received.plain_lines = plain = list[bytes]()
+                sifted = validator.requests.sift_block(block, validator.fields, before.plain_lines, plain)
         else:
             head = RequestHead(method, target, minor, request_fields(b"\r\n" + block, validator.fields), block)
         try:
@@ -218,8 +224,16 @@ class HeadReader:
                 return known
         response = self._new_response(data, to_head=to_head)
         if not to_head and isinstance(response, Response):
+            if len(data) <= LONGEST:
+                response.whole, response.received.validator = data, self._validator
             self._responses.offer(data, response)
         return response
+
+    def is_repeated(self, previous: Response, data: bytes) -> bool:
+        """Whether these bytes begin with the head of this response, which was not one to a HEAD. To compare them
+        takes a fraction of the time that it takes to find the end of the head and to hash it."""
+        head = previous.whole
+        return bool(head) and data.startswith(head) and previous.received.validator is self._validator
 
     def _new_response(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
         validator = self._validator

@@ -87,7 +87,7 @@ class ExchangeState:
         self._dialled = 0.0
         "Seconds spent on connecting so far."
         self._head = b""
-        "The request head as it is sent, less the lines that differ between attempts."
+        "The request head as it is sent, less the lines that differ between attempts; empty until it is needed."
         self._attempt: Attempt | None = None
         "The one under way."
         self._tries: list[Attempt] = []

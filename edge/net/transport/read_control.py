@@ -13,6 +13,10 @@ from edge.net.transport.read_budget import ReadBudget
 from edge.net.transport.small_reads import read_in_small_pieces
 
 
+def discard(data: bytes) -> None:
+    """Discard bytes that would be written to a connection that is closed."""
+
+
 class ReadControl:
     """The reading part of a connection. Not a subclass of `asyncio.Protocol`: a loop only looks up the methods of a
     protocol, and attributes behind such a base are slower when this class is compiled."""

@@ -57,6 +57,14 @@ def unread(transport: asyncio.Transport, most: int) -> bytes:
     return b"".join(parts)
 
 
+def set_user_timeout(transport: asyncio.Transport, seconds: float) -> None:
+    """Let the kernel end a connection whose data is unacknowledged for `seconds` (RFC 5482); 0 = its default."""
+    with suppress(OSError):  # not a TCP socket
+        transport.get_extra_info("socket").setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
+        )
+
+
 def discard_input(transport: asyncio.Transport) -> None:
     """Read and discard what has arrived, up to 64 KiB: a close with unread bytes would cause a reset."""
     if has_input(transport):

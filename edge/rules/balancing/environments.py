@@ -2,10 +2,10 @@
 budget."""
 
 from collections.abc import Mapping
+from itertools import islice
 from math import inf
-from weakref import WeakValueDictionary
-
-from cachetools import LRUCache
+from sys import getrefcount
+from typing import Final
 
 from edge.rules.balancing.backend_state import BackendState
 from edge.rules.balancing.demerits import OTHERS_SEEN, Demerits
@@ -18,12 +18,16 @@ from edge.rules.balancing.server_failures import ServerFailures
 from edge.rules.limits.slot_shares import SlotShares
 from edge.rules.settings import DemeritSettings, RetrySettings
 
+_UNUSED: Final = 2
+"References to an object that only a dict refers to, as `getrefcount` counts them: its own argument is one."
+_EXAMINED: Final = 2
+"Dropped environments that are examined when one more is dropped."
+
 
 class Environment:
     """One environment: a site's dev, test or live. All its hostnames share it, and it outlives their routes."""
 
     __slots__ = (
-        "__weakref__",
         "budget",
         "client_address",
         "client_changed_at",
@@ -94,9 +98,12 @@ class Environments:
     There is never more than one object for a name: as long as a route, an exchange or a connect check refers to
     one, `get` returns that one. What was learned about an environment is forgotten after `demerits.forget_after`
     idle seconds.
+
+    (Those that only others refer to would be in a WeakValueDictionary if compiled objects could be referred to
+    weakly.)
     """
 
-    __slots__ = ("_demerits", "_known", "_referenced", "_retries", "_site_slots", "servers", "shared")
+    __slots__ = ("_capacity", "_demerits", "_dropped", "_known", "_retries", "_site_slots", "servers", "shared")
 
     def __init__(
         self, demerits: DemeritSettings, retries: RetrySettings, site_slots: Mapping[str, int] | None = None
@@ -107,9 +114,12 @@ class Environments:
         self._retries = retries
         self.servers = ServerFailures()
         self.shared = HealthEvents()
-        self._known: LRUCache[tuple[str, str], Environment] = LRUCache(demerits.capacity)
-        self._referenced: WeakValueDictionary[tuple[str, str], Environment] = WeakValueDictionary()
-        "All that are referenced anywhere, also those that `_known` had no room for."
+        self._capacity = demerits.capacity
+        self._known: dict[tuple[str, str], Environment] = {}
+        "The most recently used last."
+        self._dropped: dict[tuple[str, str], Environment] = {}
+        """Those that `_known` had no room for, or that have no route left. They stay here while anything else
+        refers to them, and for a while after that: there are at most about as many unused ones as used ones."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -137,15 +147,23 @@ class Environments:
                 servers=self.servers,
             )
             environment.site_slot = self._site_slots.get(site, -1)
-            self._referenced[site, name] = environment
-        self._known[site, name] = environment
+        key = environment.key
+        self._dropped.pop(key, None)
+        self._known.pop(key, None)
+        self._known[key] = environment
+        if len(self._known) > self._capacity:
+            self.forget(next(iter(self._known.values())))
         environment.confirmed_at = now
         return environment
 
     @property
     def all(self) -> list[Environment]:
         """All environments that are known or in use."""
-        return list(self._referenced.values())
+        return [*self._known.values(), *(self._dropped[key] for key in self._dropped if self._is_used(key))]
+
+    def _is_used(self, key: tuple[str, str]) -> bool:
+        """Whether anything else refers to this dropped environment."""
+        return getrefcount(self._dropped[key]) > _UNUSED
 
     def forget_if_idle(self, environment: Environment, now: float) -> None:
         """Forget what was learned about it if it had no request and no confirmed route for
@@ -163,12 +181,23 @@ class Environments:
 
     def peek(self, site: str, name: str) -> Environment | None:
         """Return the environment of this name, or None."""
-        return self._known.get((site, name)) or self._referenced.get((site, name))
+        key = (site, name)
+        environment = self._known.get(key)
+        if environment is None and key in self._dropped and self._is_used(key):
+            return self._dropped[key]
+        return environment
 
     def forget(self, environment: Environment) -> None:
-        """Drop the environment: no route to it is left."""
-        if self._known.get((environment.site, environment.name)) is environment:
-            del self._known[environment.site, environment.name]
+        """Drop the environment: no route to it is left, or others are used more."""
+        if self._known.get(environment.key) is not environment:
+            return
+        del self._known[environment.key]
+        self._dropped[environment.key] = environment
+        for key in list(islice(self._dropped, _EXAMINED)):  # the rest in turn: a used one goes to the end
+            is_used = self._is_used(key)
+            dropped = self._dropped.pop(key)
+            if is_used:
+                self._dropped[key] = dropped
 
     def weigh_again(self) -> None:
         """Have all weights computed again at the next request: a server became suspect or was cleared."""

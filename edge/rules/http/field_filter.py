@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge.rules.http.framing import BadResponse, FieldValues, RejectedRequest, TooManyMembers
 from edge.rules.http.hop_by_hop import PASSED_FROM_TRUSTED, tokens
-from edge.rules.http.messages import Fields, fields_of
+from edge.rules.http.messages import NO_LINES, Fields, fields_of
 from edge.rules.outcomes import Cause
 
 if TYPE_CHECKING:
@@ -108,24 +108,33 @@ class FieldFilter:
             lines = self._without_nominated(fields, nominated)
         return lines, found, len(fields)
 
-    def sift_block(self, block: bytes, most: int) -> Sifted:
+    def sift_block(
+        self, block: bytes, most: int, known: list[bytes] = NO_LINES, plain: list[bytes] | None = None
+    ) -> Sifted:
         """The same for a block of at most `most` fields as it came: from behind the start line through the blank
-        line. Raises the errors of `refusal` and `malformed`."""
+        line. Raises the errors of `refusal` and `malformed`.
+
+        `plain` gets the lines that are forwarded as they are, and empty ones in place of others. `known`: these of
+        another block, which are compared instead of read where they come again: a client repeats most of its lines.
+        """
         try:
-            return self._scan(block, most)
+            if not block.endswith(b"\r\n"):  # so no line is read beyond its end
+                raise ValueError(_NO_FIELD)
+            lines, found, count = self._scan(block, most, known, plain)
         except ValueError as error:
             if block.count(b"\n") - 1 > most:
                 raise self._refusal(f"more than {most} fields") from error
             raise self._malformed(str(error)) from error
+        if b"connection" in found and (nominated := self._nominated(found)):
+            lines = self._without_nominated(fields_of(block), nominated)
+        return lines, found, count
 
-    def _scan(self, block: bytes, most: int) -> Sifted:
+    def _scan(self, block: bytes, most: int, known: list[bytes], plain: list[bytes] | None) -> Sifted:
         """Read, validate and sort a block in one pass over its bytes. Raises ValueError.
 
         Lines are forwarded as slices of the block. Of each byte in a slice it is known what it is: names are those
         that `_learn` has accepted, a colon and one space follow, then text, then CRLF.
         """
-        if not block.endswith(b"\r\n"):  # so no line is read beyond its end
-            raise ValueError(_NO_FIELD)
         lines: list[bytes] = []
         found: FieldValues = {}
         actions = self._actions
@@ -135,19 +144,28 @@ class FieldFilter:
         unsliced: i64 = 0
         while at < end and left > 0:
             start: i64 = at
+            number: i64 = most - left
+            at += _length_of_known(block, at, known, number)
+            left -= 1
+            if at > start:
+                if plain is not None:
+                    plain.append(known[number])
+                continue
             colon: i64 = _name_end(block, at)
             value: i64 = colon + 1
             while block[value] == _SPACE or block[value] == _TAB:
                 value += 1
             at = _text_end(block, value) + 2
-            left -= 1
             name = block[start:colon]
             action = actions.get(name)
             if action is None:
                 if _NAME.fullmatch(name) is None:
                     raise ValueError(_NO_FIELD)
                 action = self._learn(name)
-            if not action and value == colon + 2 and block[colon + 1] == _SPACE:
+            is_plain = not action and value == colon + 2 and block[colon + 1] == _SPACE
+            if plain is not None:
+                plain.append(block[start:at] if is_plain else b"")
+            if is_plain:
                 continue
             if start > unsliced:
                 lines.append(block[unsliced:start])
@@ -160,8 +178,6 @@ class FieldFilter:
             raise ValueError(_NO_FIELD)
         if end > unsliced:
             lines.append(block[unsliced:end])
-        if b"connection" in found and (nominated := self._nominated(found)):
-            lines = self._without_nominated(fields_of(block), nominated)
         return lines, found, most - left
 
     def _take(self, found: FieldValues, action: bytes, value: bytes) -> None:
@@ -220,6 +236,14 @@ class FieldFilter:
             if action == PASS and name.lower() not in nominated:
                 lines += (name, b": ", value, b"\r\n")
         return lines
+
+
+def _length_of_known(block: bytes, at: "i64", known: list[bytes], number: "i64") -> "i64":
+    """Bytes of the known line of this number, if it comes again at `at`; else 0."""
+    if number >= len(known):
+        return 0
+    line = known[number]
+    return len(line) if line and block[at : at + len(line)] == line else 0
 
 
 def _name_end(block: bytes, at: "i64") -> "i64":

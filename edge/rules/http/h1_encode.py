@@ -15,8 +15,9 @@ MANY: Final = 8
 "More pieces of a body than this are cheaper to join than to write one by one."
 
 
-def forwarded_head(request: Request, client: ClientInfo, request_id: bytes) -> bytes:
-    """The head of a request for any backend, without the last lines, which name the backend and the attempt."""
+def forwarded_head(request: Request, client: ClientInfo, request_id: bytes, last: bytes = b"") -> bytes:
+    """The head of a request for a backend. `last`: the last lines, which name the backend and the attempt; without
+    them it is the same for all backends."""
     host = request.host_field
     if client.is_usual and request.minor and b"via" not in request.found:
         lines, forwarded_host = client.usual_lines, host
@@ -25,10 +26,8 @@ def forwarded_head(request: Request, client: ClientInfo, request_id: bytes) -> b
     # One join: formatting bytes takes twice as long.
     return b"".join(
         (
-            request.method,
-            b" ",
-            request.target,
-            b" HTTP/1.1\r\nHost: ",
+            request.line or b"%b %b HTTP/1.1" % (request.method, request.target),
+            b"\r\nHost: ",
             host,
             b"\r\n",
             request.lines,
@@ -38,6 +37,7 @@ def forwarded_head(request: Request, client: ClientInfo, request_id: bytes) -> b
             b"\r\nX-Request-Id: ",
             request_id,
             b"\r\n",
+            last,
         )
     )
 

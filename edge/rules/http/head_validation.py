@@ -141,6 +141,7 @@ class Response:
         "lines",
         "received",
         "status",
+        "whole",
     )
 
     def __init__(
@@ -176,6 +177,8 @@ class Response:
         "Whether the backend sent `Date`; else styx adds it (RFC 9110, section 6.6.1)."
         self.keep_alive_timeout = kept_for
         "Seconds for which the backend keeps an idle connection, as its `Keep-Alive` says; inf = it does not say."
+        self.whole = b""
+        'Its head as received, through the blank line, if another request may get the same; b"" = it was not kept.'
 
     @property
     def fields(self) -> Fields:

@@ -16,7 +16,7 @@ from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 from edge.rules.tls.client_certificate_fields import CERTIFICATE_FIELDS
 from edge.rules.tls.request_gate import RequestGate
-from edge.rules.traffic.listener_counts import NO_LISTENER
+from edge.rules.traffic.listener_counts import NO_LISTENER, ListenerCounts
 
 # Applications take these for statements of the proxy before them about the client and what it requested.
 PASSED_FROM_TRUSTED: Final = {
@@ -146,10 +146,12 @@ class ClientInfo:
         scheme: bytes = b"http",
         version: bytes = b"",
         gate: RequestGate | None = None,
+        usual_lines: bytes = b"",
     ) -> None:
         """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `scheme`:
         https when the connection has TLS. `version`: of HTTP, as in `Via`; empty = HTTP/1, whose minor version is
-        that of the request. `gate`: decides which of its requests are served; None = all."""
+        that of the request. `gate`: decides which of its requests are served; None = all. `usual_lines`: empty =
+        they are to be made."""
         self.address = address
         self.scheme = scheme
         self._port = port
@@ -174,7 +176,7 @@ class ClientInfo:
         self.listener = NO_LISTENER
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
-        self.usual_lines = self._usual_lines() if self.is_usual else b""
+        self.usual_lines = (usual_lines or self._usual_lines()) if self.is_usual else b""
 
     def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
@@ -290,6 +292,43 @@ class ClientInfo:
             # Without TLS, the listener's port is not the client's: the proxy made `Host` up.
             return named if named and (named != self._port or self.scheme == b"https") else 443
         return named or 80
+
+
+class ClientInfos:
+    """Makes the `ClientInfo` of each connection on one listener, from parts that are the same for all of them."""
+
+    __slots__ = ("_counts", "_gate", "_lines", "_port", "_scheme", "_via")
+
+    def __init__(
+        self, port: int, *, via: bytes, scheme: bytes, gate: RequestGate | None, counts: ListenerCounts
+    ) -> None:
+        """`counts`: those of the listener; the others are as for `ClientInfo`."""
+        self._port = port
+        self._via = via
+        self._scheme = scheme
+        self._gate = gate
+        self._counts = counts
+        marker = "\0"
+        usual = ClientInfo(marker, port=port, trusted=False, via=via, scheme=scheme).usual_lines
+        self._lines = usual.split(marker.encode())
+        "The usual lines, without the address that is between them."
+
+    def of(self, address: str, client_port: int, trusted: bool, port: int) -> ClientInfo:
+        """The information about a new connection from this address and port. `trusted`: it is that of a trusted
+        proxy. `port`: the port that it was accepted on, by this listener or a proxy before it."""
+        as_usual = port == self._port and not trusted
+        usual_lines = address.encode("ascii").join(self._lines) if as_usual else b""
+        info = ClientInfo(
+            address,
+            port=port,
+            trusted=trusted,
+            via=self._via,
+            scheme=self._scheme,
+            gate=self._gate,
+            usual_lines=usual_lines,
+        )
+        info.client_port, info.listener = client_port, self._counts
+        return info
 
 
 def _forwarded_port(believed: FieldValues) -> int:

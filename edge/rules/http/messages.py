@@ -16,18 +16,26 @@ def fields_of(block: bytes) -> Fields:
     return fields
 
 
+NO_LINES: Final[list[bytes]] = []
+"Never modified; a tuple would be another type."
+
+
 class ReceivedFields:
     """All fields of one head as received. Few heads are asked for them, so a block is split when that happens."""
 
-    __slots__ = ("_listed", "block", "validator")
+    __slots__ = ("_listed", "block", "plain_lines", "validator")
 
     def __init__(self, listed: Fields | None, block: bytes = b"") -> None:
         """`listed`: None = the fields are those of `block`, which is valid."""
         self._listed = listed
         self.block = block
         'From behind the start line through the blank line; b"" = it was not kept.'
+        self.plain_lines = NO_LINES
+        """The lines that are forwarded as they are, each with its CRLF, and empty ones in place of others, to be
+        compared with the next request of the same client. None at all = they were not kept."""
         self.validator: object = None
-        "The `HeadValidator` that accepted a plain request with them, which a client may repeat; None = none did."
+        """The `HeadValidator` that accepted a head with them that may be repeated, a plain request or response;
+        None = none did."""
 
     @property
     def listed(self) -> Fields:

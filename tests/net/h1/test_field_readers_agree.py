@@ -51,9 +51,9 @@ def members(result: Request | Response | ResponseHead) -> dict[str, object]:
     return {name: getattr(result, name) for name in names}
 
 
-def of_request(reader: HeadReader, data: bytes) -> Verdict:
+def of_request(reader: HeadReader, data: bytes, before: Request | None = None) -> Verdict:
     try:
-        return members(reader.only_request(data, Request.refused()) or reader.request(data))
+        return members(reader.only_request(data, before or Request.refused()) or reader.request(data))
     except RejectedRequest:
         return RejectedRequest
 
@@ -83,6 +83,22 @@ def check_request(data: bytes) -> bool:
     if data.partition(b"\r\n")[0].isascii():  # h11 takes no raw UTF-8 in a target
         assert by_h11(data) == [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in fields]
     return True
+
+
+def check_second_request(first: bytes, second: bytes) -> bool:
+    """Compare the readers for a request behind another one on the same connection, whose lines may come again.
+    Returns whether there were such lines."""
+    own, llhttp = both()
+    before = own.only_request(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n", Request.refused())
+    assert before is not None
+    try:
+        before = own.only_request(first, before)
+    except RejectedRequest:
+        return False
+    if before is None:
+        return False
+    assert of_request(own, second, before) == of_request(llhttp, second), (first, second)
+    return any(line and line in second for line in before.received.plain_lines)
 
 
 def by_h11(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -127,6 +143,17 @@ def test_of_requests(start: bytes, block: bytes) -> None:
     data = start + b"\r\nHost: shop.test\r\n" + block
     if is_one_head(data):
         check_request(data)
+
+
+@settings(max_examples=120, deadline=None)
+@given(first=blocks(), cut=st.integers(0, 60), second=blocks())
+@example(first=b"X-A: a\r\nCookie: a\r\n\r\n", cut=8, second=b"Cookie: ab\r\n\r\n")
+@example(first=b"X-A: a\r\nCookie: a\r\n\r\n", cut=8, second=b"Cookie: a\r\nConnection: x-a\r\n\r\n")
+def test_of_requests_with_lines_of_another(first: bytes, cut: int, second: bytes) -> None:
+    start = b"GET / HTTP/1.1\r\nHost: shop.test\r\n"
+    data = start + first[:cut] + second
+    if is_one_head(start + first) and is_one_head(data):
+        check_second_request(start + first, data)
 
 
 @settings(max_examples=120, deadline=None)
@@ -176,6 +203,17 @@ def test_of_mutated_requests_of_the_corpus(seed: int) -> None:
     ]
     assert len(accepted) > 400
     assert 25 < sum(accepted) < len(accepted) - 25
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_of_mutated_requests_behind_others(seed: int) -> None:
+    heads, rand = corpus_heads("request", hostile=False), random.Random(seed)
+    repeated = [
+        check_second_request(first, second)
+        for first in rand.choices(heads, k=200)
+        for second in mutated([first], 3, rand)
+    ]
+    assert sum(repeated) > 50
 
 
 def test_of_mutated_responses_of_the_corpus() -> None:

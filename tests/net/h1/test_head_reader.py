@@ -208,3 +208,54 @@ def test_too_many_fields_are_rejected_before_their_sizes_are_checked() -> None:
     head_reader = new_head_reader(limits)
     head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 20 + b"\r\n"
     assert verdict(head_reader.request, head) is Cause.HEADERS_TOO_LARGE
+
+
+def test_only_lines_that_differ_are_read_again() -> None:
+    head_reader = HeadReader(HeadValidator(LimitSettings(), ForwardingSettings()), scans=True)
+    previous = NO_REQUEST
+    for number in range(3):
+        fields = b"\r\nHost: shop.test\r\nX_Real_IP: a\r\nAccept: */*\r\nX-A:b\r\nCookie: n=%d\r\n\r\n" % number
+        request = head_reader.only_request(b"GET / HTTP/1.1" + fields, previous)
+        assert request is not None
+        assert request.lines == b"Accept: */*\r\nX-A: b\r\nCookie: n=%d\r\n" % number
+        previous = request
+    assert previous.received.plain_lines == [b"", b"", b"Accept: */*\r\n", b"", b"Cookie: n=2\r\n"]
+
+
+def test_lines_of_the_first_request_are_not_kept() -> None:
+    """Most first requests have no other behind them that would be compared line by line."""
+    head_reader = HeadReader(HeadValidator(LimitSettings(), ForwardingSettings()), scans=True)
+    request = head_reader.only_request(b"GET / HTTP/1.1" + FIELDS, NO_REQUEST)
+    assert request is not None
+    assert request.received.plain_lines == []
+
+
+def test_the_number_of_fields_is_limited_among_known_lines() -> None:
+    head_reader = HeadReader(HeadValidator(LimitSettings(fields=3), ForwardingSettings()), scans=True)
+    previous = NO_REQUEST
+    for number in range(2):
+        fields = b"\r\nHost: shop.test\r\nAccept: */*\r\nCookie: n=%d\r\n\r\n" % number
+        previous = head_reader.only_request(b"GET / HTTP/1.1" + fields, previous) or NO_REQUEST
+    with pytest.raises(RejectedRequest, match="more than 3 fields"):
+        head_reader.only_request(
+            b"GET / HTTP/1.1\r\nHost: shop.test\r\nAccept: */*\r\nCookie: n=1\r\nX-A: b\r\n\r\n", previous
+        )
+
+
+def test_a_response_is_repeated_if_its_whole_head_comes_again() -> None:
+    head_reader, head = new_head_reader(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    response = head_reader.response(head, to_head=False)
+    assert isinstance(response, Response)
+    assert head_reader.is_repeated(response, head + b"ok")
+    assert head_reader.is_repeated(response, head)
+    assert not head_reader.is_repeated(response, head[:-1])
+    assert not head_reader.is_repeated(response, head.replace(b"2", b"3"))
+    head_reader.reconfigure(HeadValidator(LimitSettings(), ForwardingSettings()))
+    assert not head_reader.is_repeated(response, head), "other limits may hold"
+
+
+def test_a_response_to_a_head_request_is_none_that_may_be_repeated() -> None:
+    head_reader, head = new_head_reader(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    response = head_reader.response(head, to_head=True)
+    assert isinstance(response, Response)
+    assert not head_reader.is_repeated(response, head)

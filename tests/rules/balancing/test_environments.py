@@ -1,5 +1,7 @@
 """Environments are shared by their hostnames, outlive routes, and are forgotten when idle or too many."""
 
+import gc
+
 import pytest
 
 from edge.rules.balancing.backend_state import Probation, Why
@@ -129,6 +131,27 @@ def test_the_least_recently_used_is_forgotten() -> None:
     assert len(known) == 2
     assert known.get("a", "live", 0.0) is first
     assert known.peek("b", "live") is None, "nothing referred to it"
+
+
+def test_what_nothing_refers_to_is_freed() -> None:
+    known = environments(capacity=2)
+    used = [known.get(f"used-{number}", "live", 0.0) for number in range(5)]
+    for number in range(500):
+        known.get(f"site-{number}", "live", 0.0)
+    alive = sum(isinstance(one, Environment) for one in gc.get_objects())
+    assert alive <= 2 * len(used) + 2 + 2, "the capacity, and about as many unused ones as used ones"
+    assert all(known.get(one.site, one.name, 1.0) is one for one in used)
+    assert set(used) <= set(known.all)
+
+
+def test_one_that_is_dropped_and_comes_back_is_known_once() -> None:
+    known = environments(capacity=1)
+    first = known.get("a", "live", 0.0)
+    for _ in range(3):
+        known.get("b", "live", 0.0)
+        assert known.get("a", "live", 0.0) is first
+        assert known.all.count(first) == 1
+        assert len(known) == 1
 
 
 def test_a_suspect_server_takes_effect_in_idle_environments() -> None:

@@ -8,6 +8,7 @@ from edge.rules.http.field_filter import PASS, request_filter, response_filter
 from edge.rules.http.framing import MAX_MEMBERS, FieldValues, Framing
 from edge.rules.http.hop_by_hop import (
     ClientInfo,
+    ClientInfos,
     _known_members,
     framing_line,
     keeps_alive,
@@ -17,6 +18,7 @@ from edge.rules.http.hop_by_hop import (
 )
 from edge.rules.http.messages import Fields
 from edge.rules.tls.client_certificate_fields import CERTIFICATE_FIELDS
+from edge.rules.traffic.listener_counts import ListenerCounts
 
 quickly = settings(max_examples=25, deadline=None)
 
@@ -345,3 +347,19 @@ def test_via_names_the_version_in_which_the_request_came() -> None:
     assert parsed(lines_of(CLIENT, {b"via": [b"1.1 a"]}, 0))[0] == (b"Via", b"1.1 a, 1.0 styx")
     assert parsed(lines_of(CLIENT, {}, 0))[0] == (b"Via", b"1.0 styx")
     assert parsed(lines_of(CLIENT, {}))[0] == (b"Via", b"1.1 styx")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(("own_port", "port"), [(8080, 8080), (8080, 443), (0, 0), (0, 443)])
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_clients_of_a_listener_are_what_each_would_be_by_itself(
+    trusted: bool, own_port: int, port: int, address: str
+) -> None:
+    counts = ListenerCounts("127.0.0.1:80")
+    infos = ClientInfos(own_port, via=b"styx", scheme=b"https", gate=None, counts=counts)
+    info = infos.of(address, 5000, trusted, port)
+    alone = ClientInfo(address, port=port, trusted=trusted, via=b"styx", scheme=b"https")
+    assert (info.client_port, info.listener) == (5000, counts)
+    assert (info.is_usual, info.usual_lines) == (alone.is_usual, alone.usual_lines)
+    assert info.lines({}, b"shop.test") == alone.lines({}, b"shop.test")
+    assert info.lines(SPOOFED, b"shop.test") == alone.lines(SPOOFED, b"shop.test")
