@@ -99,9 +99,8 @@ class H2Lifetime(SessionHandler, StreamOwner):
         "Those that are not closed, by id."
         self._fresh: list[tuple[H2Stream, Iterable[tuple[bytes, bytes]], bool]] = []
         "Requests of this read, which begin when all of it is parsed; with their header lists."
-        # Dictionaries: an empty set takes three times the memory, on each idle connection.
         self._touched: dict[H2Stream, None] = {}
-        "Streams for which something was queued since the last flush."
+        "Streams for which something was queued since the last flush. (An empty set takes three times the memory.)"
         self._blocked: dict[H2Stream, None] = {}
         "Streams whose clients take too little."
         self._to_reset: dict[H2Stream, None] = {}
