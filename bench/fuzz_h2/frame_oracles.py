@@ -97,8 +97,6 @@ def _is_same(stream: SentStream, arrival: Arrival) -> bool:
         return False
     if stream.is_tunnel:
         return request.payload.content.startswith(bytes(arrival.tunnelled)) and not came.payload.content
-    if arrival.whole and stream.length == 0:  # it is whole before its stream has ended
-        return not came.payload.content
     if arrival.whole:
         return request.whole and came.payload.content == request.payload.content
     return request.payload.content.startswith(came.payload.content)

@@ -356,6 +356,18 @@ STREAM_CASES = [
         [post(1, ("content-length", "5"), host="hang.test"), data(1)],
         resets=_MALFORMED,
     ),
+    Case(
+        "8.1.1",
+        "a body behind content-length of 0",
+        [post(1, ("content-length", "0")), data(1)],
+        resets=_MALFORMED,
+    ),
+    Case(
+        "8.1.1",
+        "a body behind content-length of 0 whose stream does not end",
+        [post(1, ("content-length", "0")), data(1, b"a", ended=False)],
+        resets=_MALFORMED,
+    ),
     Case("8.1.1", "content-length without a body", [get(1, ("content-length", "5"))], resets=_MALFORMED),
     Case(
         "8.1.1",

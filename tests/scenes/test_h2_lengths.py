@@ -7,6 +7,7 @@ from tests.support.h2_wire import H2Wire
 from tests.support.scene import Scene
 
 LENGTH = ("content-length", "3")
+NO_LENGTH = ("content-length", "0")
 END = frame(0, 1, 1)
 "An empty DATA frame with END_STREAM."
 
@@ -71,3 +72,48 @@ async def test_a_client_that_never_ends_its_stream_is_too_slow(scene):
     wire = await bytes_came(scene, [b"abc"])
     assert (await wire.answered(1)).status == 408
     assert not scene.backends[0].last.whole
+
+
+async def none_told(scene: Scene) -> H2Wire:
+    """A POST of no bytes has come to the edge; its stream has not ended."""
+    scene.route("shop.test", [scene.backend()])
+    wire = await wire_of(scene)
+    await wire.write(post(1, NO_LENGTH))
+    await wire.still_there()
+    assert not scene.backends[0].requests
+    return wire
+
+
+@pytest.mark.parametrize("last", [END, raw(1, ("x-a", "b"))], ids=["empty frame", "trailers"])
+async def test_a_request_without_bytes_is_forwarded_when_its_stream_has_ended(scene, last):
+    wire = await none_told(scene)
+    await wire.write(last)
+    assert (await wire.answered(1)).status == 200
+    assert (scene.backends[0].last.body, scene.backends[0].last.whole) == (b"", True)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_bytes_of_a_request_without_bytes_are_malformed(scene, ended):
+    wire = await none_told(scene)
+    await wire.write(data(1, b"a", ended=ended))
+    assert await wire.was_reset(1) == PROTOCOL_ERROR
+    await scene.ended()
+    assert [outcome.cause.value for outcome in scene.outcomes] == ["bad_request"]
+    await wire.still_there()
+    assert not scene.backends[0].requests
+
+
+async def test_a_request_without_bytes_may_be_reset(scene):
+    wire = await none_told(scene)
+    await wire.write(rst(1))
+    await scene.ended()
+    assert [outcome.cause.value for outcome in scene.outcomes] == ["client_gone"]
+    assert not scene.backends[0].requests
+    await wire.still_there()
+
+
+async def test_a_request_without_bytes_that_never_ends_is_too_slow(scene):
+    scene.settings(timeouts={"body": 0.2})
+    wire = await none_told(scene)
+    assert (await wire.answered(1)).status == 408
+    assert not scene.backends[0].requests

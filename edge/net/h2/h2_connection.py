@@ -13,9 +13,9 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from edge.net.h2.h2_lifetime import FIRST_OUTPUT, LARGE, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
+from edge.net.h2.h2_lifetime import FIRST_OUTPUT, HIGH, LARGE, LOW, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
 from edge.net.h2.h2_session import SessionError
-from edge.net.h2.h2_stream import HIGH, LOW, H2Stream
+from edge.net.h2.h2_stream import H2Stream
 from edge.net.transport.read_budget import SHORT
 from edge.rules.h2.h2_frames import REASON_OF_CODE, ErrorCode, GoAwayReason, Violation
 from edge.rules.h2.h2_request import trailer_fields
@@ -75,7 +75,7 @@ class H2Connection(H2Lifetime):
         reading.begin_resuming()
         if self._unparsed:
             data, self._unparsed = self._unparsed, b""
-            self._parse(data)
+            self._parse(data, self._context.clock())
         if self._unparsed:
             reading.defer(self._read_on)
         elif not transport.is_closing():
@@ -90,22 +90,23 @@ class H2Connection(H2Lifetime):
         if violation is not None:
             self._fail(violation)
             return
-        self._parse(data)
+        self._parse(data, now)
         transport = self._transport
         if self._unparsed and transport is not None and not transport.is_closing():
             transport.pause_reading()
             self._context.reading.defer(self._read_on)
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes, now: float) -> None:
         """Give this to the session, and begin the requests in it. Many requests take long: of those, as much as one
         connection may do in a turn; the rest is left in `_unparsed`."""
-        guard, reading, now = self._guard, self._context.reading, self._context.clock()
+        guard, reading = self._guard, self._context.reading
         size = len(data) if len(guard.opened) <= FEW else SLICE
         end = 0.0 if size == len(data) else reading.slice_end()
         self._is_batching = True
         try:
             self.session.receive(data[:size])
-            self._begin_fresh(now)
+            if self._fresh:
+                self._begin_fresh(now)
             while size < len(data) and self._pending is None and not reading.is_over(end):
                 self.session.receive(data[size : size + SLICE])
                 self._begin_fresh(now)
@@ -187,8 +188,8 @@ class H2Connection(H2Lifetime):
             if code == ErrorCode.PROTOCOL_ERROR:
                 self._record_malformed(stream)
             return
-        self._blocked.discard(closed)
-        self._to_reset.discard(closed)
+        self._blocked.pop(closed, None)
+        self._to_reset.pop(closed, None)
         if code and not by_client and not closed.done:  # the session has reset it, because of the client
             self._pending = self._pending or self._guard.charge_reset(self._context.clock())
         closed.lose(by_client=by_client)
@@ -246,7 +247,7 @@ class H2Connection(H2Lifetime):
         """Something for this stream is in the session: write it, now or at the end of this turn of the loop."""
         self._guard.explain_updates(size)
         if not stream.closed:
-            self._touched.add(stream)
+            self._touched[stream] = None
         if self._is_batching:
             return
         if size > LARGE:
@@ -261,8 +262,8 @@ class H2Connection(H2Lifetime):
         if stream.deferred:
             self.deferred = True
         if not stream.ended and not stream.closed:
-            self._to_reset.add(stream)
-            self._touched.add(stream)
+            self._to_reset[stream] = None
+            self._touched[stream] = None
             if not self._is_batching:
                 self._flush_later()
 
@@ -278,13 +279,17 @@ class H2Connection(H2Lifetime):
 
     def _flush(self, most: int = FIRST_OUTPUT) -> None:
         """Write what the session has, as far as the client takes it. `most`: bytes that are taken at once first."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        transport, session = self._transport, self.session
+        if transport is None:
             return
+        is_open = False
         self._is_batching = True
         try:
-            while self.writable and (self.session.has_output or self._is_mid_frame):
-                output = self.session.take_output(most)
+            while self.writable and (session.has_output or self._is_mid_frame):
+                if transport.is_closing():
+                    return
+                is_open = True
+                output = session.take_output(most)
                 if output:
                     transport.write(output)
                     self.written += len(output)
@@ -292,26 +297,27 @@ class H2Connection(H2Lifetime):
                 if not self._is_mid_frame:
                     break
                 most = MOST_OUTPUT
-            self._set_pace()
+            if self._touched or self._blocked or self._to_reset:
+                self._set_pace()
         except SessionError as error:
             self._fail(Violation(error.code, _reason_of(error), str(error)))
             return
         finally:
             self._is_batching = False
-        failure = self.session.failure
+        failure = session.failure
         if self._pending is not None:
             self._fail(self._pending)
         elif failure is not None:
             self._fail(Violation(failure, REASON_OF_CODE.get(failure, GoAwayReason.PROTOCOL), "protocol error"))
-        elif not self._streams and self._guard.is_begun:
+        elif not self._streams and self._guard.is_begun and (is_open or not transport.is_closing()):
             self._wait(self._context.clock())
 
     def _set_pace(self) -> None:
         """Pause what comes faster than clients take it, and resume what they have taken."""
         session, touched = self.session, self._touched
-        for stream in self._to_reset.copy() if self._to_reset else ():
+        for stream in tuple(self._to_reset) if self._to_reset else ():
             if not session.queued(stream.stream):  # RFC 9113, section 8.1
-                self._to_reset.discard(stream)
+                self._to_reset.pop(stream, None)
                 self._guard.record_reset(stream.stream)
                 stream.reset(ErrorCode.NO_ERROR)
                 self._flush_later()
@@ -322,13 +328,13 @@ class H2Connection(H2Lifetime):
                 if stream.exchange is None and stream.done:
                     stream.mark_unsent(self._context.clock())
                 elif stream.writable and session.queued(stream.stream) > HIGH:
-                    self._blocked.add(stream)
+                    self._blocked[stream] = None
                     stream.block()
                     self.note()
             touched.clear()
         for stream in tuple(self._blocked) if self._blocked else ():
             if session.queued(stream.stream) <= LOW:
-                self._blocked.discard(stream)
+                self._blocked.pop(stream, None)
                 stream.unblock()
                 self.note()
 

@@ -8,6 +8,7 @@ nghttp2 by way of the package ngh2, which is young: nothing else imports it, and
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 import ngh2
@@ -136,6 +137,20 @@ class H2Session(Protocol):
         """The code of the GOAWAY with which the session has ended the connection by itself; None = it has not."""
 
 
+@lru_cache(maxsize=4)
+def _configuration(limits: SessionLimits) -> ngh2.Configuration:
+    """What all sessions with these limits share."""
+    return ngh2.Configuration(
+        auto_window_update=False,
+        max_deflate_dynamic_table_size=_TABLE,
+        max_inbound_header_list_size=2 * limits.header_list + 32 * limits.header_count,
+        max_inbound_header_count=limits.header_count,
+        # The budgets of FrameGuard come first; these are the second line.
+        stream_reset_rate_limit=(2 * int(BURST), int(BURST)),
+        max_outbound_ack=2 * int(BURST),
+    )
+
+
 class Ngh2Session(H2Session):
     """The session of nghttp2."""
 
@@ -146,18 +161,7 @@ class Ngh2Session(H2Session):
         self._limits = limits
         self._failure: ErrorCode | None = None
         self._terminated = False
-        self._connection = ngh2.Connection(
-            ngh2.Role.SERVER,
-            ngh2.Configuration(
-                auto_window_update=False,
-                max_deflate_dynamic_table_size=_TABLE,
-                max_inbound_header_list_size=2 * limits.header_list + 32 * limits.header_count,
-                max_inbound_header_count=limits.header_count,
-                # The budgets of FrameGuard come first; these are the second line.
-                stream_reset_rate_limit=(2 * int(BURST), int(BURST)),
-                max_outbound_ack=2 * int(BURST),
-            ),
-        )
+        self._connection = ngh2.Connection(ngh2.Role.SERVER, _configuration(limits))
 
     def begin(self) -> None:
         limits, setting = self._limits, ngh2.Setting

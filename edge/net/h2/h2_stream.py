@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from edge.net.checked_exchange import checked_exchange
 from edge.net.client import Client, TunnelSide
+from edge.net.deadlines import Deadline
 from edge.net.exchange import Exchange
 from edge.net.h2.h2_services import H2Services
 from edge.net.h2.h2_session import H2Session
@@ -29,11 +30,8 @@ from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.local_reply import LocalReply, date_line
 from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.http.websocket_key import is_accepted
-from edge.rules.outcomes import Cause
+from edge.rules.outcomes import Cause, Phase
 
-HIGH: Final = 64 * 1024
-LOW: Final = 16 * 1024
-"Bytes of a response in the session above which its backend is paused, and below which it is resumed."
 _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
 
@@ -162,8 +160,12 @@ class H2Stream(Client):
             exchange.abandon(self._refused)
         elif request.framing is not _NONE and (self._held or self.ended):
             self._give(exchange)
-        if self.exchange is exchange:  # not `_exchange`: the compiler takes for certain what was assigned above
+        if self.exchange is not exchange:  # not `_exchange`: the compiler takes for certain what was assigned above
+            return
+        if self.ended or not self._takes_none:
             exchange.begin()
+        else:  # with bytes in spite of its length of 0, it must not be forwarded (RFC 9113, section 8.1.1)
+            exchange.expect(Deadline.REQUEST_BODY, self._context.timeouts.body)
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Respond to a rejected request with a local reply."""
@@ -181,6 +183,8 @@ class H2Stream(Client):
         self.ended = ended
         if self.done or self._takes_none:
             self._owner.session.credit(self.stream, len(data))  # nobody wants it
+            if ended and self._exchange is not None and self._exchange.phase is Phase.HEAD:
+                self._exchange.begin()
         elif self.paused or self._is_held or self._waits_for_tunnel:
             self._is_held = True
             if data:
@@ -214,12 +218,9 @@ class H2Stream(Client):
     def _takes_none(self) -> bool:
         """Whether the request that was begun has no body, though its stream was not ended at once."""
         request = self._request
-        return (
-            self._exchange is not None
-            and self.tunnel is None
-            and not request.offers
-            and (request.framing is _NONE or (request.framing is _LENGTH and not request.length))
-        )
+        if self._exchange is None or self.tunnel is not None or request.offers:
+            return False
+        return request.framing is _NONE or (request.framing is _LENGTH and not request.length)
 
     @property
     def _waits_for_tunnel(self) -> bool:
@@ -402,8 +403,8 @@ class H2Stream(Client):
         the client that left."""
         self.closed = True
         self._context.deadline_sweep.discard(self)
-        exchange, self._held = self._exchange, []
-        tunnel, self.tunnel = self.tunnel, None
+        exchange, tunnel = self._exchange, self.tunnel
+        self._held, self.tunnel = [], None
         if tunnel is not None:
             tunnel.lose(by_client=by_client)
         elif exchange is None or self.done:

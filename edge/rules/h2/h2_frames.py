@@ -193,9 +193,9 @@ class FrameGuard:
         "The highest stream that the client has opened."
         self._is_unfinished = False
         "Whether the header block of that stream is still to be completed."
-        self._fresh: set[int] = set()
+        self._fresh: dict[int, None] = {}
         "Streams of this read that the session may not know yet."
-        self._ended: set[int] = set()
+        self._ended: dict[int, None] = {}
         "Streams that the client has reset in this read."
         self._charged = 0
         "Tokens that this read takes."
@@ -251,8 +251,8 @@ class FrameGuard:
             self._spent.clear()
         self.opened = []
         self._charged = 0
-        self._fresh = {self.highest} if self._is_unfinished else set()
-        self._ended = set()
+        if self._is_unfinished:
+            self._fresh[self.highest] = None
         if self._opening and self._skip <= len(data):
             self.opened.append(self._opening)
             self._opening = 0
@@ -260,6 +260,8 @@ class FrameGuard:
         self._is_unfinished = self.highest in self._fresh and self.highest not in self.opened
         if self._ended:
             self.opened = [stream for stream in self.opened if stream not in self._ended]
+            self._ended.clear()
+        self._fresh.clear()
         if violation is None and self._charged:
             return self._charge(self._charged, now)
         return violation
@@ -324,7 +326,7 @@ class FrameGuard:
             return self._continue(data, at, is_whole=is_whole)
         stream = _stream_of(data, at)
         if kind == _RST_STREAM:
-            self._ended.add(stream)
+            self._ended[stream] = None
         elif kind == _PRIORITY and not stream:
             return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
         elif kind == _PRIORITY_UPDATE and stream:
@@ -342,7 +344,7 @@ class FrameGuard:
         if stream > self.highest + 2 and len(self._gaps) < MOST_GAPS:
             self._gaps.append((self.highest, stream))
         self.highest = stream
-        self._fresh.add(stream)
+        self._fresh[stream] = None
 
     def _judge_closed(self, kind: int, stream: int) -> Violation | None:
         """A frame for a stream that is closed. Returns None if it may have crossed a reset of the edge."""

@@ -19,8 +19,15 @@ MEMO_SIZE: Final = 4096
 "Names of fields that are cached; real clients use a few hundred."
 MEMO_LONGEST: Final = 64
 "Bytes of the longest name that is cached."
+REMEMBERED: Final = 1024
+"Header lists, without their paths, whose heads are cached."
+LONGEST: Final = 4096
+MOST_FIELDS: Final = 32
+"Bytes and fields of the longest of them: all together take 10 MiB at most."
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _LINE_END: Final = re.compile(rb"[\r\n\0]")
+_PATH: Final = re.compile(rb"/[^ \r\n\0]*")
+_USUAL_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
 _OF_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
@@ -33,13 +40,36 @@ _SPECIAL: Final = _OF_CONNECTION | _OF_WEBSOCKET_KEY | {b"cookie", b"host", b"te
 HeaderList = Iterable[tuple[bytes, bytes]]
 
 
-class RequestHeads:
-    """Makes heads from header lists. Remembers names that are valid, so that a usual one costs a set look-up."""
+class KnownHead:
+    """What the head is made of for a header list that was seen before, whatever its path is."""
 
-    __slots__ = ("_plain",)
+    __slots__ = ("rest", "scheme", "start")
+
+    def __init__(self, scheme: bytes, start: bytes, rest: bytes) -> None:
+        self.scheme = scheme
+        "Of the connections for which the list is valid; empty = any."
+        self.start = start
+        "What is before the path."
+        self.rest = rest
+        "What is behind the path, through the blank line."
+
+
+class RequestHeads:
+    """Makes heads from header lists, with two caches: of valid names, so that a usual one costs a set look-up, and
+    of the heads of lists that repeat, because clients send the same fields again and again, with other paths. As in
+    `RepeatCache`, a head is stored at its second occurrence."""
+
+    __slots__ = ("_known", "_plain", "_seen")
 
     def __init__(self) -> None:
         self._plain: set[bytes] = set()
+        self._known: dict[tuple[tuple[bytes, bytes], ...], KnownHead] = {}
+        "By header list without `:path`; of requests without a body."
+        self._seen: set[int] = set()
+        "Hashes of heads that came once, without their paths."
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def request_head(
         self, headers: HeaderList, *, scheme: bytes, has_body: bool, websocket_key: bytes = b""
@@ -47,6 +77,37 @@ class RequestHeads:
         """The head of a request, through its blank line. `scheme`: of the connection, empty = any; `has_body`: the
         header list did not end the stream; `websocket_key`: for extended CONNECT (RFC 8441), empty = not allowed.
         Raises RejectedRequest."""
+        fields = tuple(headers)
+        at = -1 if has_body else _path_at(fields)
+        if at < 0:
+            return self._new(fields, scheme, has_body=has_body, websocket_key=websocket_key)
+        path, others = fields[at][1], fields[:at] + fields[at + 1 :]
+        known = self._known.get(others)
+        if known is None:
+            head = self._new(fields, scheme, has_body=False, websocket_key=b"")
+            self._offer(others, scheme, path, head)
+            return head
+        if known.scheme != scheme or _PATH.fullmatch(path) is None:
+            return self._new(fields, scheme, has_body=False, websocket_key=b"")
+        return known.start + path + known.rest
+
+    def _offer(self, others: tuple[tuple[bytes, bytes], ...], scheme: bytes, path: bytes, head: bytes) -> None:
+        """Store this head, if it occurred before with any path. `others`: the header list without its path."""
+        start = head[: head.find(b" ") + 1]
+        rest = head[len(start) + len(path) :]
+        digest = hash(rest)
+        if digest not in self._seen:
+            if len(self._seen) >= 4 * REMEMBERED:
+                self._seen.clear()
+            self._seen.add(digest)
+        elif len(rest) <= LONGEST and len(others) <= MOST_FIELDS:
+            if len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[others] = KnownHead(scheme, start, rest)
+
+    def _new(
+        self, headers: tuple[tuple[bytes, bytes], ...], scheme: bytes, *, has_body: bool, websocket_key: bytes
+    ) -> bytes:
         pseudo: dict[bytes, bytes] = {}
         special: dict[bytes, list[bytes]] = {}
         lines: list[bytes] = []
@@ -77,8 +138,7 @@ class RequestHeads:
                 count += 1
         head = b"".join((*first, *lines, b"\r\n"))
         # A value with a line end would become a field of its own.
-        ends = head.count(b"\r\n")
-        if ends != count + 2 or head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
+        if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * (count + 2):
             raise _malformed("a line end or a zero byte in a field")
         return head
 
@@ -106,7 +166,17 @@ def _is_usual(
 
 
 def _is_plain(method: bytes, path: bytes) -> bool:
-    return path[:1] == b"/" and method not in (b"", b"CONNECT") and b" " not in method and b" " not in path
+    return method in _USUAL_METHODS and path[:1] == b"/" and path.find(b" ") < 0
+
+
+def _path_at(fields: tuple[tuple[bytes, bytes], ...]) -> int:
+    """The index of `:path`, which must be before the first field that is no pseudo-header field; -1 = it is not."""
+    for at, (name, _) in enumerate(fields):
+        if name == b":path":
+            return at
+        if name[:1] != b":":
+            break
+    return -1
 
 
 def _start(
@@ -131,7 +201,7 @@ def _start(
         raise _malformed("no :method, no :path, or no :scheme of this connection")
     if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
         raise _malformed(":path is not a path")
-    if b" " in method or b" " in path:
+    if method.find(b" ") >= 0 or path.find(b" ") >= 0:  # (`in` tries an integer first, which takes longer)
         raise _malformed("a space in :method or :path")
     for name, values in special.items():
         if name in _OF_CONNECTION or (name == b"te" and values != [b"trailers"]):

@@ -191,3 +191,13 @@ def test_padding_that_fills_its_frame_is_legal(size):
     for at in range(0, len(bytes_of), size):
         assert guard.scan(bytes_of[at : at + size], {1}, 0.0) is None
     assert guard.highest == 3
+
+
+def test_a_priority_update_on_a_stream_ends_the_connection_before_what_is_behind_it():
+    """nghttp2 would still begin the request that follows in the same read; found by `bench fuzz-h2`, seed 21."""
+    update, request = b"\0\0\x04\x10\0\0\0\0\x01u=1 ", b"\0\0\x01\x01\x05\0\0\0\x25\x82"
+    guard = FrameGuard()
+    assert guard.scan(PREFACE + b"\0\0\0\x04\0\0\0\0\0", (), 0.0) is None
+    violation = guard.scan(update + request, (), 0.0)
+    assert violation is not None
+    assert violation.code is ErrorCode.PROTOCOL_ERROR

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.rules.h2.h2_request import MEMO_SIZE, CountedBody, RequestHeads, trailer_fields
+from edge.rules.h2.h2_request import LONGEST, MEMO_SIZE, REMEMBERED, CountedBody, RequestHeads, trailer_fields
 from edge.rules.http.framing import BadBody, RejectedRequest
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
@@ -11,8 +11,22 @@ GET = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b"), (b":aut
 CONNECT = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]]
 
 
-def head(headers, *, has_body=False, scheme=b"http", key=b""):
-    return RequestHeads().request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
+def head(headers, *, has_body=False, scheme=b"http", key=b"", heads=None):
+    heads = RequestHeads() if heads is None else heads
+    return heads.request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
+
+
+def with_path(path, headers=GET):
+    return [(name, path if name == b":path" else value) for name, value in headers]
+
+
+def cached(headers, **options):
+    """Heads of which that of this list is cached."""
+    heads = RequestHeads()
+    for _ in range(2):
+        head(headers, heads=heads, **options)
+    assert len(heads) == 1
+    return heads
 
 
 def test_a_request():
@@ -126,6 +140,89 @@ def test_other_tunnels(headers):
 def test_a_tunnel_has_no_length():
     with pytest.raises(RejectedRequest):
         head([*CONNECT, (b"content-length", b"3")], key=b"ours")
+
+
+LISTS = [
+    GET,
+    [*GET, (b"x-a", b"b")],
+    [*GET, (b"cookie", b"a=1"), (b"x-a", b"/a?b"), (b"cookie", b"b=2")],
+    [*GET[:3], (b"host", b"other.test")],
+    [*GET, (b"content-length", b"0"), (b"te", b"trailers")],
+    [(b":method", b"PURGE"), GET[3], GET[2], GET[1]],
+]
+
+
+@pytest.mark.parametrize("headers", LISTS, ids=len)
+@pytest.mark.parametrize("path", [b"/a?b", b"/", b"/other/\xff;c=%20#d"])
+def test_a_list_that_is_cached_makes_the_same_head(headers, path):
+    heads, other = cached(headers), with_path(path, headers)
+    assert head(other, heads=heads) == head(other)
+    assert len(heads) == 1
+
+
+@pytest.mark.parametrize(
+    "path", [b"", b"a", b"*", b"/a b", b"/ HTTP/1.1\r\nx: y", b"/\r", b"/\n", b"/\0", b"/\r\n\r\nGET /b"]
+)
+def test_no_cached_list_makes_a_path_valid(path):
+    heads = cached(GET)
+    with pytest.raises(RejectedRequest):
+        head(with_path(path), heads=heads)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*GET[:2], GET[3], (b"x-a", b"b"), GET[2]],
+        [GET[0], (b"x-a", b"b"), *GET[1:]],
+        [*GET, (b"x-a", b"b"), GET[2]],
+        [*GET, GET[2], (b"x-a", b"b")],
+    ],
+)
+def test_a_path_elsewhere_is_not_that_of_a_cached_list(headers):
+    heads = cached([*GET, (b"x-a", b"b")])
+    with pytest.raises(RejectedRequest):
+        head(headers, heads=heads)
+
+
+def test_a_list_is_cached_for_one_scheme():
+    heads = cached(GET, scheme=b"http")
+    with pytest.raises(RejectedRequest):
+        head(GET, scheme=b"https", heads=heads)
+    assert head(GET, scheme=b"", heads=heads) == head(GET)
+    with pytest.raises(RejectedRequest):
+        head(GET, scheme=b"https", heads=cached(GET, scheme=b""))
+
+
+def test_a_body_makes_another_head():
+    heads = cached(GET)
+    assert b"transfer-encoding: chunked\r\n" in head(GET, has_body=True, heads=heads)
+    assert b"transfer-encoding" not in head(GET, heads=heads)
+
+
+def test_a_list_that_comes_once_is_not_cached():
+    heads = RequestHeads()
+    for number in range(100):
+        head([*GET, (b"x-a", b"%d" % number)], heads=heads)
+    assert len(heads) == 0
+
+
+def test_the_cache_of_heads_is_bounded():
+    heads = RequestHeads()
+    for number in range(2 * REMEMBERED):
+        for _ in range(2):
+            head([*GET, (b"x-a", b"%d" % number)], heads=heads)
+    assert len(heads) == REMEMBERED
+    for number in range(10 * REMEMBERED):
+        head([*GET, (b"x-b", b"%d" % number)], heads=heads)
+    assert len(heads._seen) <= 4 * REMEMBERED
+
+
+@pytest.mark.parametrize("more", [[(b"x-a", b"b" * LONGEST)], [(b"x-a", b"b")] * 40], ids=["bytes", "fields"])
+def test_large_heads_are_not_cached(more):
+    heads = RequestHeads()
+    made = [head([*GET, *more], heads=heads) for _ in range(3)]
+    assert len(set(made)) == 1
+    assert len(heads) == 0
 
 
 def test_the_memory_of_names_is_bounded():
