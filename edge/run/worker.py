@@ -188,7 +188,6 @@ class Worker:
     def publish(self) -> None:
         """Write the numbers that are counted where they are used to the scoreboard; and what was accepted on each
         listener, by which the master finds accept queues that are stuck."""
-        self.request_counters.publish()
         self._numbers.publish(self.context.counts.listeners.values())
         for number, listener in enumerate(self._own_listeners):
             self.row.publish_accepted(number, listener.accepted)

@@ -24,6 +24,7 @@ from edge.admin.metrics.process_usage import ProcessUsage, read_usage
 from edge.admin.metrics_collector import new_registry
 from edge.admin.metrics_reference import render
 from edge.admin.metrics_table import METRICS, worker_status
+from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import LAYOUT, Layout, Scoreboard
 from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Blame, Cause, Phase
@@ -31,7 +32,6 @@ from edge.rules.pages.template_files import PagesState
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 from edge.rules.traffic.listener_counts import ListenerCounts
-from tests.support.publishing_counters import PublishingCounters
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -59,7 +59,7 @@ def board(snapshot):
 
 @pytest.fixture
 def request_counters(board):
-    return PublishingCounters(board.row(1))
+    return RequestCounters(board.row(1))
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_several_workers(board, registry, request_counters, snapshot, outcome):
     other.publish({**snapshot, "exchanges": 40, "routes": 100})
     other.beat(2.0, 0.02)
     request_counters.record(outcome())
-    PublishingCounters(other).record(outcome())
+    RequestCounters(other).record(outcome())
     scrape = Scrape(registry)
     assert scrape("styx_causes_total", cause="ok") == 2
     assert scrape("styx_requests_in_flight", worker="0") == snapshot["exchanges"]
@@ -308,7 +308,7 @@ def test_listeners_and_named_sites(board, registry):
     numbers.publish(counts)
     numbers.publish(counts)
     take_slots(board.row(1), NamedGroup.SITE, ["acme"])
-    PublishingCounters(board.row(1)).count_site(0, 503, 7.0)
+    RequestCounters(board.row(1)).count_site(0, 503, 7.0)
     scrape = Scrape(new_registry(board, listeners=names, sites=["acme", "new"]))
     accepted = [scrape("styx_listener_connections_accepted_total", listener=name) for name in names]
     assert accepted == [0, 3]
@@ -353,7 +353,7 @@ def test_a_new_metric_is_one_row(outcome):
     row.begin(3, 11, 1.0)
     row.publish({**dict.fromkeys((key for key, _ in board.layout.published_counters), 0.0), **ALL_GAUGES, **status})
     row.count("styx_planted_total", "that", by=2)
-    PublishingCounters(row).record(outcome())
+    RequestCounters(row).record(outcome())
     scrape = Scrape(new_registry(board))
     assert scrape("styx_planted", worker="3") == 5
     assert (scrape("styx_planted_total", kind="this"), scrape("styx_planted_total", kind="that")) == (0, 2)

@@ -9,7 +9,6 @@ from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import LAYOUT, TIMES, Scoreboard, cell, observe
 from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Blame, Cause, Phase
-from tests.support.publishing_counters import PublishingCounters
 
 
 def tried(result: Cause) -> Attempted:
@@ -23,7 +22,7 @@ def row():
 
 @pytest.fixture
 def request_counters(row):
-    return PublishingCounters(row)
+    return RequestCounters(row)
 
 
 def counted(row, cells):
@@ -106,37 +105,9 @@ def test_lookups_at_the_core_api(row, request_counters):
         request_counters.record_lookup("maybe", 1.0)
 
 
-def test_what_is_counted_is_in_the_row_when_it_is_published(row, outcome):
-    counters = RequestCounters(row)
-    counters.record(outcome(bytes_out=3))
-    assert row.cells[at.BYTES_OUT] == 0
-    counters.publish()
-    counters.record(outcome(bytes_out=4))
-    assert (row.cells[at.BYTES_OUT], row.cells[at.STATUS_AT + 200]) == (3, 1)
-    counters.publish()
-    assert (row.cells[at.BYTES_OUT], row.cells[at.STATUS_AT + 200]) == (7, 2)
-
-
-def test_publishing_leaves_alone_what_others_count_in_the_row(row, outcome):
-    row.count("styx_background_failures_total", "heartbeat")
-    counters = RequestCounters(row)
-    row.count("styx_background_failures_total", "heartbeat")
-    counters.record(outcome())
-    counters.publish()
-    assert row.cells[cell("styx_background_failures_total", "heartbeat")] == 2
-
-
-def test_the_next_process_goes_on_from_what_was_published(row, outcome):
-    for bytes_out in (3, 4):
-        counters = RequestCounters(row)
-        counters.record(outcome(bytes_out=bytes_out))
-        counters.publish()
-    assert row.cells[at.BYTES_OUT] == 7
-
-
-def test_it_is_cheap(row, outcome):
+def test_it_is_cheap(request_counters, outcome):
     """1.2 µs on the machine of DESIGN section 7. The bound is loose: it finds a metric object, not noise."""
-    one, request_counters = outcome(), RequestCounters(row)
+    one = outcome()
     best = (
         min(timeit.repeat(lambda: request_counters.record(one), number=2_000, repeat=10, timer=time.thread_time))
         / 2_000

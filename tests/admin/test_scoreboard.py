@@ -52,7 +52,6 @@ def test_the_counts_of_a_process_outlive_it(outcome):
         request_counters = RequestCounters(row)
         for _ in range(1000):
             request_counters.record(outcome(bytes_out=3))
-        request_counters.publish()
         os.write(ready[1], b"x")
         signal.pause()
 
@@ -96,7 +95,6 @@ def test_sums_never_fall_while_processes_write_and_die(outcome):
         request_counters = RequestCounters(row)
         while True:
             request_counters.record(outcome(bytes_out=1))
-            request_counters.publish()
 
     before = [0.0] * LAYOUT.common
     cells = [cell for cell in range(at.HEARTBEAT + 1, LAYOUT.common) if cell not in LAYOUT.gauges]

@@ -59,7 +59,7 @@ def test_a_configuration_that_cannot_be_read(file: Path, monkeypatch: pytest.Mon
     assert str(chosen) == f"{DEFAULT} (the default: cannot read {file}: No such file or directory)"
     file.write_bytes(b"\xff")
     assert "it is not UTF-8" in str(admin_choice({"STYX_CONFIG": str(file)}))
-    monkeypatch.setattr("edge.run.installation.configuration_path.DEFAULTS", ())
+    monkeypatch.setattr("edge.run.installation.configuration_path.DEFAULTS", (f"{file}.not-there",))
     assert str(admin_choice({})) == f"{DEFAULT} (the default: no configuration is here)"
 
 

@@ -104,8 +104,8 @@ def test_faults_are_told_and_the_other_pages_are_made_all_the_same(config, templ
         assert (ran.exit_code, ran.stderr.splitlines()[-1]) == (1, fault)
     assert (tmp_path / "out" / "index.html").is_file()
     checked = call("check", "-c", config)
-    assert checked.exit_code == 2
-    assert checked.stderr == f"{config}:4:20: pages.directory: {fault}\n"
+    assert checked.exit_code == 0, "the built-in pages are served in their place"
+    assert checked.stderr == f"warning: {config}:4:20: pages.directory: {fault}\n"
     (templates / "5xx.html").unlink()
     assert call("check", "-c", config).exit_code == 0
 
@@ -113,7 +113,7 @@ def test_faults_are_told_and_the_other_pages_are_made_all_the_same(config, templ
 def test_check_reports_a_directory_that_is_not_there(config, templates):
     templates.rename(templates.with_name("away"))
     checked = call("check", "-c", config)
-    assert checked.exit_code == 2
-    assert checked.stderr == f"{config}:4:20: pages.directory: No such file or directory: {templates}\n"
+    assert checked.exit_code == 0, "the built-in pages are served in their place"
+    assert checked.stderr == f"warning: {config}:4:20: pages.directory: No such file or directory: {templates}\n"
     ran = call("pages", "render", "404", "-c", config)
     assert (ran.exit_code, ran.stderr) == (1, f"styx: No such file or directory: {templates}\n")
