@@ -135,10 +135,11 @@ def test_the_least_recently_used_is_forgotten() -> None:
 
 def test_what_nothing_refers_to_is_freed() -> None:
     known = environments(capacity=2)
-    used = [known.get(f"used-{number}", "live", 0.0) for number in range(5)]
+    used = [known.get(f"used-{number}", "freed", 0.0) for number in range(5)]
     for number in range(500):
-        known.get(f"site-{number}", "live", 0.0)
-    alive = sum(type(one) is Environment for one in gc.get_objects())  # isinstance asks weak proxies of others
+        known.get(f"site-{number}", "freed", 0.0)
+    # Those of this test; isinstance would ask weak proxies of other objects.
+    alive = sum(type(one) is Environment and one.name == "freed" for one in gc.get_objects())
     assert alive <= 2 * len(used) + 2 + 2, "the capacity, and about as many unused ones as used ones"
     assert all(known.get(one.site, one.name, 1.0) is one for one in used)
     assert set(used) <= set(known.all)
