@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 import uvloop
@@ -10,6 +11,7 @@ from edge.net.checked_exchange import checked_exchange
 from edge.net.h1 import h1_connection
 from edge.net.h2 import h2_stream
 from edge.net.limits.idle_connections import IdleConnections
+from edge.run import context_setup
 from tests.support.both_kinds import has_both_kinds, is_for_h1_only
 from tests.support.scene import Scene
 
@@ -49,7 +51,7 @@ def _is_left_out(item: pytest.Function) -> bool:
 @pytest.fixture
 def nobody_idles(monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection is closed for another one because the machine was busy for the second that makes it idle."""
-    monkeypatch.setitem(IdleConnections.__init__.__kwdefaults__, "settling", 3600.0)
+    monkeypatch.setattr(context_setup, "IdleConnections", partial(IdleConnections, settling=3600.0))
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ async def test_a_handshake_that_takes_too_long(scene, secure):
 
 
 def test_connections_are_not_mixed_with_plain_ones():
-    state = Route.__new__(Route)
+    state = Route(None)
     endpoints = {Candidate(RouteBackend("b", "10.0.0.1", 80, tls=tls), state).endpoint for tls in (True, False)}
     assert len(endpoints) == 2
 

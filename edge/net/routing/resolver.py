@@ -17,6 +17,7 @@ from edge.net.routing.core_api import CoreApiError, LookupResult
 from edge.net.routing.invalidator import RouteInvalidator
 from edge.net.routing.lookup_admission import LookupAdmission, LookupTask, route_of
 from edge.net.routing.lookup_circuit import LookupCircuit
+from edge.net.routing.lookup_shares import LookupShares
 from edge.net.routing.priority_semaphore import PrioritySemaphore
 from edge.net.routing.route_refresher import RouteRefresher
 from edge.net.routing.route_source import RouteSource
@@ -96,7 +97,7 @@ class RouteResolver:
         self.invalidator = RouteInvalidator(table, self.compact_routes, self.refresher, clock=clock, slices=slices)
         self.discovered = PendingChanges(limit=MAX_DISCOVERED)
         "Changes found by lookups that no change stream had reported, and not published to other edges yet."
-        self._slots = PrioritySemaphore(settings.concurrency)
+        self._slots, self._shares = PrioritySemaphore(settings.concurrency), LookupShares(settings.concurrency)
         self._silent_since = 0.0
         "When the core API last responded, or when the first of the present lookups began."
         self._hang_check: asyncio.TimerHandle | None = None
@@ -110,7 +111,7 @@ class RouteResolver:
     def reconfigure(self, settings: CoreApiSettings) -> None:
         """Apply these settings to new lookups; those under way keep the old ones."""
         if settings.concurrency != self._settings.concurrency:
-            self._slots = PrioritySemaphore(settings.concurrency)
+            self._slots, self._shares = PrioritySemaphore(settings.concurrency), LookupShares(settings.concurrency)
         self._settings = settings
         self.lookups.timeout = settings.timeout
         self.core_api.reconfigure(settings)
@@ -395,14 +396,16 @@ class RouteResolver:
     async def _ask_source(self, hostname: str, etag: str | None, priority: LookupPriority) -> LookupResult:
         """Ask the source, and retry once after a moment if that fails. Raises CoreApiError."""
         try:
-            async with self._slots.slot(priority):
-                return await self.core_api.ask(hostname, etag)
+            return await self._ask_with_slot(hostname, etag, priority)
         except CoreApiError as error:
             self._silent_since = self._clock()
             if self._circuit.is_open or not error.service_failed:
                 raise
         await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
-        async with self._slots.slot(priority):
+        return await self._ask_with_slot(hostname, etag, priority)
+
+    async def _ask_with_slot(self, hostname: str, etag: str | None, priority: LookupPriority) -> LookupResult:
+        async with self._shares.part(self.table.owner_of(hostname)), self._slots.slot(priority):
             return await self.core_api.ask(hostname, etag)
 
     def _failed(self, hostname: str, error: CoreApiError) -> Route | None:

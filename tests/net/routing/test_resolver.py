@@ -483,6 +483,28 @@ def test_one_response_shows_that_the_core_api_does_not_hang():
     virtually(story())
 
 
+async def test_a_site_for_which_the_core_api_hangs_leaves_slots_for_others():
+    case = Case(concurrency=16)
+    routes = dict(zip(names := [f"{n}.test" for n in range(50)], await case.learn(*names), strict=True))
+    case.core.asked.clear()
+    case.now += 1000.0
+    for hostname, route in routes.items():
+        case.resolver.refresh(hostname, route, case.now)
+    await turns()
+    assert case.core.asked == names[:4], "a quarter"
+    case.resolve("cold.test")
+    await turns()
+    assert case.core.asked[-1] == "cold.test"
+    for done in range(50):
+        case.core.respond(names[done])
+        await turns()
+    assert set(case.core.asked) == {*names, "cold.test"}, "all have their turn"
+    case.core.respond("cold.test")
+    await turns()
+    assert len(case.resolver._shares) == 0, "nothing is kept"
+    await case.resolver.close()
+
+
 def test_a_known_route_is_served_when_the_core_api_hangs():
     async def story():
         case = Case(timeout=0.4)
