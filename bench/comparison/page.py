@@ -79,7 +79,9 @@ def _tiles(report: ComparisonReport, best: str) -> str:
     return f'<p class="which">{escape(best)} in short</p>\n<div class="tiles">{"".join(cells)}</div>'
 
 
-def _relative(report: ComparisonReport) -> str:
+def relative_rows(report: ComparisonReport) -> list[tuple[str, str, list[Value], float | None]]:
+    """CPU per request as a multiple of HAProxy's: for each case that was measured its title, what it is, the values
+    of the proxies, and the goal."""
     rows = []
     for case in CASES.values():
         found = [
@@ -89,6 +91,11 @@ def _relative(report: ComparisonReport) -> str:
         ]
         if found:
             rows.append((case.title, case.what, found, case.must))
+    return rows
+
+
+def _relative(report: ComparisonReport) -> str:
+    rows = relative_rows(report)
     if not rows:
         return ""
     return _section(

@@ -76,6 +76,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         information = Path("/proc/cpuinfo").read_text()
         model = re.search(r"^model name\s*:\s*(.+)$", information, re.MULTILINE)
         release = platform.freedesktop_os_release()
+        # Distributions may pass these options by other ways: without them, nothing is known.
         options = sysconfig.get_config_var("CONFIG_ARGS") or ""
         optimized = " with PGO and LTO" if "--enable-optimizations" in options and "lto" in options else ""
         return cls(
@@ -84,7 +85,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             memory_gib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30),
             system=release.get("PRETTY_NAME", "Linux"),
             kernel=platform.release().partition("-")[0],
-            python=f"{sys.version.split()[0]}{optimized or ' without PGO and LTO'}",
+            python=f"{sys.version.split()[0]}{optimized}",
         )
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from bench.comparison import charts, comparison, page
+from bench.comparison import charts, comparison, figure, page
 from bench.comparison.cases import CASES
 from bench.comparison.charts import Scale, Value, number
 from bench.comparison.contestants import COMPILED, PLAIN, RIVAL
@@ -143,3 +143,9 @@ async def test_a_brief_run_measures_every_proxy(tmp_path: Path) -> None:
         assert report.streams[name].cpu_us > 0
     assert "<svg" in (tmp_path / "index.html").read_text()
     assert msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=ComparisonReport) == report
+
+
+def test_the_figure_of_the_documentation_is_that_of_the_newest_release() -> None:
+    drawn = figure.figure(figure.newest())
+    ElementTree.fromstring(drawn)
+    assert figure.FIGURE.read_text() == drawn, "python -m bench.comparison.figure"

@@ -24,7 +24,7 @@ PAGES = {
 "Pages from outside of docs/: their name in the site, and where they are."
 INSTEAD = {"config/styx.yaml": "settings.md"}
 "Files that have a page of their own."
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 NESTED = re.compile(r"^  (?=[-*] )", re.MULTILINE)
@@ -62,7 +62,7 @@ def title_of(page: Path) -> str:
 
 def linked_from(page: str, text: str) -> list[Path]:
     """The files of the checkout that this page links to."""
-    links = (link.partition("#")[0] for _, link in LINK.findall(CODE.sub("", text)) if "://" not in link)
+    links = (link.partition("#")[0] for _, _, link in LINK.findall(CODE.sub("", text)) if "://" not in link)
     return [(source_of(page).parent / link).resolve() for link in links if link]
 
 
@@ -92,7 +92,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"[![State diagram: {moves.replace('[*]', 'start')}]({path})]({path})"
 
     def linked(match: re.Match[str]) -> str:
-        text, link = match[1], match[2]
+        image, text, link = match.groups()
         path, hash_mark, anchor = link.partition("#")
         if "://" in link or not path:
             return match[0]
@@ -102,7 +102,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             return text  # a folder
         if text.endswith(".md") and target.suffix == ".md":
             text = title_of(target)
-        return f"[{text}]({posixpath.relpath(found, folder or '.')}{hash_mark}{anchor})"
+        return f"{image}[{text}]({posixpath.relpath(found, folder or '.')}{hash_mark}{anchor})"
 
     parts = CODE.split(MERMAID.sub(drawn, markdown))
     parts[::2] = [LINK.sub(linked, NESTED.sub("    ", part)) for part in parts[::2]]
