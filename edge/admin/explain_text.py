@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState
+from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState, WorkerReply
 from edge.rules.acme.explain_issuance import REASONS
 from edge.rules.acme.issuance_records import ExplainedIssuance
 from edge.rules.explain_records import (
@@ -67,15 +67,11 @@ UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 def render_explanation(explanation: Explanation) -> str:
     """Format the explanations of all workers, as text that ends with a newline."""
-    parts = [_source_problem(explanation.source)]
+    said: dict[str, list[WorkerReply]] = {}
     for reply in explanation.workers:
-        heading = f"worker {reply.worker}, process {reply.pid}:\n" if len(explanation.workers) > 1 else ""
-        if reply.error:
-            parts.append(f"{heading}it could not reply: {reply.error}\n")
-            continue
-        explained = msgspec.json.decode(reply.content, type=ExplainedRoute | None)
-        nothing = "it knows nothing about this hostname\n"
-        parts.append(heading + (nothing if explained is None else render(explained, explanation.source)))
+        said.setdefault(_said(reply, explanation.source), []).append(reply)
+    parts = [_source_problem(explanation.source)]
+    parts += [(_heading(replies) if len(explanation.workers) > 1 else "") + text for text, replies in said.items()]
     if explanation.issuance is not None:
         parts.append(f"{issuance_line(explanation.issuance, time.time())}\n")
     if explanation.similar:
@@ -83,6 +79,20 @@ def render_explanation(explanation: Explanation) -> str:
     if explanation.silent:
         parts.append(f"no reply from workers {', '.join(map(str, explanation.silent))}\n")
     return "\n".join(filter(None, parts))
+
+
+def _said(reply: WorkerReply, source: RouteSourceState) -> str:
+    if reply.error:
+        return f"it could not reply: {reply.error}\n"
+    explained = msgspec.json.decode(reply.content, type=ExplainedRoute | None)
+    return "it knows nothing about this hostname\n" if explained is None else render(explained, source)
+
+
+def _heading(replies: Sequence[WorkerReply]) -> str:
+    """Who says the same."""
+    if len(replies) == 1:
+        return f"worker {replies[0].worker}, process {replies[0].pid}:\n"
+    return f"workers {', '.join(str(reply.worker) for reply in replies)}, each:\n"
 
 
 def render(explained: ExplainedRoute, source: RouteSourceState = CORE_API) -> str:
