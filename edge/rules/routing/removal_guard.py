@@ -2,7 +2,8 @@
 
 A removal is a response without a usable backend for a hostname that had some: an empty list, every backend
 draining, or 404. When a single site is switched off, the response has a higher generation and is accepted at once.
-So is maintenance or a redirect in place of a site, whatever the generation, unless it is one of many.
+So is maintenance or a redirect in place of a site, whatever the generation, unless it is one of many; of a site of
+which no backend can be reached it is always accepted, and not judged here.
 Two kinds of removal are held back, and accepted only when the core API has repeated them for `routes.removal_hold`
 seconds without another response in between:
 

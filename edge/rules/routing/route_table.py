@@ -214,7 +214,8 @@ class RouteTable:
         else:
             before.lower_since = -1.0
         use = 0 if response is None else response.use
-        if response is not None and use >= known.use:
+        # When no known backend is up, a page or a redirect of the owner is better than the errors of today.
+        if response is not None and (use >= known.use or (use == 1 and not before.is_reachable)):
             self._guard.settle(hostname, is_back=use > known.use or use == 2)
             return None, []
         removal = self._guard.judge(
@@ -254,6 +255,8 @@ class RouteTable:
             if current is not None and current.response is not None and current.response.use == 2:
                 continue  # a later response has restored it
             removal = None if current is None else current.response
+            if removal is not None and removal.use == 1 and not route.is_reachable:
+                continue  # its page is better than errors
             route.record_failed_lookup(_REASONS[Rejection.HELD_BACK], now, LOOKUP_AGAIN_AFTER)
             route.rejected = self._rejected(hostname, route, Rejection.HELD_BACK, removal, now)
             self._store(hostname, route, now)
@@ -346,7 +349,7 @@ class RouteTable:
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
         """Record a 304 of the core API: the route still holds."""
         if route.response is not None:
-            self._guard.settle(route.response.hostname)
+            self._guard.settle(route.response.hostname, is_back=route.response.use == 2)
         route.renew(self._lifetime(route, cache_control, rand), now)
         if route.environment is not None:
             route.environment.confirmed_at = now

@@ -319,6 +319,84 @@ def test_a_removal_that_is_repeated_is_undone_as_well() -> None:
 CLOSED = {"maintenance": {"maintenance": True}, "redirect": {"redirect": "https://example.org/login"}}
 
 
+@pytest.mark.parametrize("kind", ["an empty list", *CLOSED])
+def test_a_removal_that_304_repeats_is_undone_as_well(kind: str) -> None:
+    """What was accepted a moment ago is asked for again with its entity tag."""
+    table, sites = a_platform(50, now=1000.0)
+    for number, site in enumerate(sites[:10]):
+        hostname = f"{site}.test"
+        answer = msgspec.structs.replace(
+            a_response(site=site, generation=2), hostname=hostname, **CLOSED.get(kind, {})
+        )
+        route = put(table, answer, 1001.0 + 0.1 * number, host=hostname)
+        if number < 9:
+            assert route.response == answer
+            table.renew(route, None, 1002.0 + 0.1 * number, 0.0)
+    assert serving(table, sites) == 50
+
+
+def test_304_of_a_route_that_is_in_use_again_is_not_undone() -> None:
+    table, sites = a_platform(50, now=1000.0)
+    for number, site in enumerate(sites[:10]):
+        hostname = f"{site}.test"
+        put(table, a_response(site=site, generation=2), 1001.0 + 0.1 * number, host=hostname)
+        if number == 0:
+            answer = msgspec.structs.replace(a_response(B2, site=site, generation=3), hostname=hostname)
+            table.renew(put(table, answer, 1001.05, host=hostname), None, 1001.06, 0.0)
+    route = table.peek("site-0.test")
+    assert route is not None
+    assert route.response is not None
+    assert route.response.backends == (B2,)
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+def test_sites_of_which_no_backend_can_be_reached_are_closed_at_once(kind: str) -> None:
+    """A planned maintenance of many environments, whose containers are stopped: their visitors get the page."""
+    table, sites = a_platform(50, now=1000.0)
+    stopped = sites[:20]
+
+    def stop(site: str) -> None:
+        route = table.peek(f"{site}.test")
+        assert route is not None
+        for state in route.states:
+            state.down_since = 1000.5
+
+    for site in stopped[1:]:
+        stop(site)
+    first = table.peek("site-0.test")
+    assert first is not None
+    for number, site in enumerate(stopped):
+        closed = msgspec.structs.replace(a_response(B1, site=site, generation=2), **CLOSED[kind])
+        assert takes(table, closed, 1001.0 + 0.1 * number, host=f"{site}.test")
+    first.states[0].down_since = 1003.5  # stopped after it was closed
+    others = [
+        store(table, a_response(site=site, generation=2), 1004.0, host=f"{site}.test") for site in sites[20:40]
+    ]
+    assert others[-1].rejection is Rejection.HELD_BACK, "sites that work are held back"
+    assert not {f"{site}.test" for site in stopped} & {name for each in others for name in each.restored}
+    closed_sites = [route.response for site in stopped if (route := table.peek(f"{site}.test")) is not None]
+    assert all(response is not None and response.use == 1 for response in closed_sites)
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+def test_a_site_that_is_held_back_is_closed_when_its_last_backend_stops(kind: str) -> None:
+    table, sites = a_platform(50, now=1000.0)
+    responses = [msgspec.structs.replace(a_response(B1, site=s, generation=2), **CLOSED[kind]) for s in sites]
+    for site, closed in zip(sites, responses, strict=True):
+        store(table, closed, 1001.0, host=f"{site}.test")
+    assert serving(table, sites) == 50
+    route = table.peek("site-3.test")
+    assert route is not None
+    assert not takes(table, responses[3], 1002.0, host="site-3.test")
+    route.states[0].down_since = 1002.5
+    assert not takes(table, a_response(site="site-3", generation=2), 1003.0, host="site-3.test"), "no page"
+    assert takes(table, responses[3], 1004.0, host="site-3.test")
+    put(table, responses[4], 1005.0, host="site-4.test")
+    after = table.peek("site-3.test")
+    assert after is not None
+    assert after.response == responses[3]
+
+
 @pytest.mark.parametrize("kind", CLOSED)
 @pytest.mark.parametrize("generation", [1, 2])
 def test_many_sites_that_are_closed_at_once_are_held_back(kind: str, generation: int) -> None:
