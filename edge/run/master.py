@@ -323,8 +323,7 @@ class Master:
         self._systemd.stopping("draining")
         self._handover = handover = SocketHandover.wait_for(self._sockets)
         self._await(lambda: handover is not None and handover.serves, delay, stops=2)
-        if handover is not None and handover.is_under_way:
-            self._sockets.leave_files()  # also of one that does not serve yet: it would serve where nobody connects
+        self._leave_files_to(handover)
         if handover is not None and handover.serves:
             log.info("another edge serving on these sockets", code="sockets_taken_over")
             supervisor.stop_admin()
@@ -338,12 +337,19 @@ class Master:
                 reason="a second signal" if len(self._stops) > 1 else "drain.timeout is over",
             )
         self._end_all()
+        self._leave_files_to(handover)  # it may have come during the drain
         self._sockets.close_all_but()
         self._active.routes.remove_temporary()
         for number in HANDLED:  # Python removes its handlers before it ends: one more signal would kill us
             signal.signal(number, signal.SIG_IGN)
         log.info("stopped", code="stopped")
         return 0
+
+    def _leave_files_to(self, handover: SocketHandover | None) -> None:
+        """Leave the files of Unix sockets to another edge, also to one that does not serve yet: it would serve
+        where nobody connects."""
+        if handover is not None and handover.is_under_way:
+            self._sockets.leave_files()
 
     def _end_all(self, time_limit: float = 0.0) -> None:
         """Have all remaining children end within `time_limit` seconds, then kill them."""

@@ -41,8 +41,9 @@ FIRST_UNPRIVILEGED = 1024
 "The default of Linux, if the file above cannot be read."
 MOST_FINDINGS = 1000
 "Further ones are not reported."
-LENDERS = ("styx", "systemd")
-"Programs that leave their sockets to a styx that starts: the one that it replaces, and who opens them for it."
+LENDERS = frozenset({"styx", "systemd"})
+"""Programs that leave their sockets to a styx that starts: the one that it replaces, and who opens them for it. (Of
+the processes of a styx, what they are is behind a colon.)"""
 CERTIFICATES_TIMEOUT = 60.0
 "Seconds to read a directory of certificates: 100,000 pairs take about fifteen."
 
@@ -167,20 +168,21 @@ def _of_acme(settings: Settings) -> Iterator[Finding]:
 
 def _of_routes(settings: Settings) -> Iterator[Finding]:
     """Findings about a file of routes."""
-    routes, faults = first_routes(settings)
+    _, faults = first_routes(settings)
     yield from (Finding("core_api.url", words) for words in faults)
-    yield from of_route_set(settings, routes)
 
 
-def of_route_set(settings: Settings, routes: RouteSet | None) -> Iterator[Finding]:
+def _of_route_set(settings: Settings, routes: RouteSet | None) -> Iterator[Finding]:
     """Findings about these settings with the routes of a pushed source; None = there is none."""
     if routes is not None and not settings.backends.tls.is_set and (backend := first_with_tls(routes)) is not None:
-        words = f"neither ca nor certificate is set, but {backend} has tls in {routes.source}"
+        words = f"neither ca nor certificate is set: {backend} gets no requests, as all with tls in {routes.source}"
         yield Finding("backends.tls", words)
 
 
-def tolerated(settings: Settings) -> Iterator[Finding]:
-    """What is wrong, though styx serves all the same: error pages and certificates that it does not use."""
+def tolerated(settings: Settings, routes: RouteSet | None) -> Iterator[Finding]:
+    """What is wrong, though styx serves all the same: backends, error pages and certificates that it does not use.
+    `routes`: those of a pushed source; None = there is none."""
+    yield from _of_route_set(settings, routes)
     yield from pages_not_used(settings)
     if settings.tls.directory is not None and any(listener.tls for listener in settings.listeners):
         directory = settings.tls.directory
@@ -355,14 +357,14 @@ def addresses_in_use(settings: Settings) -> Iterator[AddressInUse]:
     for address in (*listeners, settings.admin.address, settings.admin.socket_address):
         if address is not None and _is_in_use(address, settings.user):
             programs = programs_on(address)
-            if not any(program.startswith(LENDERS) for program in programs):
+            if not any(program.partition(":")[0] in LENDERS for program in programs):
                 words = f"cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}"
                 yield AddressInUse(words, not programs and is_listened_on(address))
 
 
 def _is_in_use(address: Address, user: str) -> bool:
     if address.path:
-        return bool(_unix_path_seen_by(user, address.path))
+        return _is_other_socket(user, address.path)
     if not address.port or not is_listened_on(address):
         return False
     try:  # since somebody listens there, no process that starts at this moment is kept from it
@@ -372,8 +374,8 @@ def _is_in_use(address: Address, user: str) -> bool:
     return False
 
 
-def _unix_path_seen_by(user: str, path: str) -> list[Finding]:
-    """A finding if this path is a socket that styx would not replace, with the rights that `_open_unix` has."""
+def _is_other_socket(user: str, path: str) -> bool:
+    """Whether this path is a socket that styx would not replace, with the rights that `_open_unix` has."""
     whose = "" if is_roots_own(os.path.dirname(path)) else user
     found = [Finding("", path)]
-    return _seen_by(whose, lambda: found if Path(path).is_socket() and not is_stale(path) else [])
+    return _seen_by(whose, lambda: found if Path(path).is_socket() and not is_stale(path) else []) == found

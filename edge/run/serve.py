@@ -8,7 +8,7 @@ from edge.run import event_log
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import Master
-from edge.run.preflight import Finding, addresses_in_use, as_faults, findings_of, of_route_set, tolerated
+from edge.run.preflight import Finding, addresses_in_use, as_faults, findings_of, tolerated
 from edge.run.processes.upgrade import READY, SOCKETS
 from edge.run.routes.initial_routes import first_routes
 from edge.run.sockets.listening_sockets import Spare, from_descriptors, take_over
@@ -39,9 +39,9 @@ def check(path: str) -> list[str]:
     renamed, error pages and certificates that are not used, addresses in use by programs that cannot be seen.
 
     Raises what `serve` would raise."""
-    text, settings, _ = _checked(path, Spare([]))
+    text, settings, routes = _checked(path, Spare([]))
     warnings = [str(fault) for fault in ConfigurationFile(path).former_names(text)]
-    warnings += as_faults(path, text, list(tolerated(settings)))
+    warnings += as_faults(path, text, list(tolerated(settings, routes)))
     for address in addresses_in_use(settings):
         if not address.may_be_ours:
             raise CannotServe(address.words)
@@ -54,7 +54,7 @@ def _checked(path: str, held: Spare) -> tuple[str, Settings, RouteSet | None]:
     already. Raises BadConfiguration."""
     text, settings = ConfigurationFile(path).read()
     routes, wrong = first_routes(settings)
-    findings = [*findings_of(settings, held, os.environ, routes=False), *of_route_set(settings, routes)]
+    findings = list(findings_of(settings, held, os.environ, routes=False))
     findings += [Finding("core_api.url", words) for words in wrong]
     if faults := as_faults(path, text, findings):
         raise BadConfiguration("\n".join(faults))

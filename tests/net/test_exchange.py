@@ -10,7 +10,7 @@ from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
 from edge.rules.routing.route_response import Backend, RouteResponse
 from tests.net.conftest import Bench
-from tests.support.collecting_client import CollectingClient
+from tests.support.collecting_client import CHECKED, CollectingClient
 from tests.support.fake_transports import FakeTransport, turns
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -239,6 +239,23 @@ async def test_the_outcome_of_a_request_without_a_response(stage):
         "",
     )
     assert [(attempt.status, attempt.first_byte_ms) for attempt in outcome.attempts] == [(0, 0.0)]
+
+
+async def test_a_request_that_its_client_completed_late(stage):
+    """As a stream of HTTP/2 that ends seconds after its head: that is neither overhead nor the backend's time."""
+    stage.responses.append(OK)
+    client, context = stage.client(), stage.context
+    exchange = CHECKED(client, context, context.head_reader.request(GET))
+    exchange.expect(Deadline.REQUEST_BODY, 20.0)
+    before = context.clock
+    context.clock = lambda: before() + 6.0
+    exchange.completed_late()
+    exchange.begin()
+    assert client.deadline >= before() + 6.0 + min(context.hot.deadline, context.timeouts.connect)
+    await ended(client)
+    [outcome] = stage.bench.outcomes
+    assert outcome.cause is Cause.OK
+    assert max(outcome.overhead_ms, outcome.total_ms, outcome.connect_ms) < 6000.0
 
 
 # deadlines

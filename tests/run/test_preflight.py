@@ -16,7 +16,8 @@ from edge.demo.free_ports import free_port
 from edge.demo.styx_process import StyxProcess
 from edge.rules.settings import Settings
 from edge.rules.settings.values import Address
-from edge.run.preflight import findings_of, preflight
+from edge.run.preflight import findings_of, preflight, tolerated
+from edge.run.routes.initial_routes import first_routes
 from edge.run.routes.route_directory import prepare_directory
 from edge.run.sockets.listening_sockets import Held, Spare, open_sockets
 from tests.support.processes.edges import edge
@@ -377,13 +378,19 @@ def test_a_file_of_routes_that_needs_tls_to_backends(tmp_path):
         "  - {hostnames: [b.test, c.test], backends: [{id: b7c1, address: '10.0.0.2:443', tls: true}]}\n"
     )
     source = {"core_api": {"url": f"file:{routes}"}}
-    words = f"neither ca nor certificate is set, but backend b7c1 of b.test has tls in {routes}"
-    assert found(source) == [f"backends.tls: {words}"]
-    text = f'listeners: [{{address: "127.0.0.1:0"}}]\ncore_api: {{url: "file:{routes}"}}\nbackends:\n  tls: {{}}\n'
-    [fault] = preflight("styx.yaml", text, settings_with(source))
-    assert fault == f"styx.yaml:4:8: backends.tls: {words}"
+    assert found(source) == []
+    settings = settings_with(source)
+    read, _ = first_routes(settings)
+    assert list(tolerated(settings, read)) == [
+        (
+            "backends.tls",
+            "neither ca nor certificate is set: backend b7c1 of b.test gets no requests, as all with tls in "
+            f"{routes}",
+        )
+    ]
     (tmp_path / "ca.pem").write_bytes(ca().cert_pem.bytes())
-    assert found({**source, "backends": {"tls": {"ca": str(tmp_path / "ca.pem")}}}) == []
+    with_ca = settings_with({**source, "backends": {"tls": {"ca": str(tmp_path / "ca.pem")}}})
+    assert list(tolerated(with_ca, read)) == []
 
 
 def test_a_file_of_ticket_secrets_that_others_may_read(tmp_path):

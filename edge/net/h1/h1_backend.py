@@ -357,7 +357,7 @@ class H1Backend(ReadControl):
             self._interim_bytes += len(head)
             self._interim(handler, response, rest)
             return
-        self._previous = None if self._to_head else response
+        self._previous = response if response.whole and not self._to_head else None
         self.reusable = response.keep_alive
         self.keep_alive_timeout = response.keep_alive_timeout
         if len(rest) > LONG:

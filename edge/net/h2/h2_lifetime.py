@@ -146,7 +146,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
 
     def _wait(self, now: float) -> None:
         """No stream is left: wait for the next request, or close."""
-        self._streams.clear()  # the room of those that were in it
+        self._streams.clear()  # frees the table of the dict, which is as large as it ever was
         if self._accepts_none:
             self._close(self._leaving)
         elif self.writable:

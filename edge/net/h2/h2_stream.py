@@ -108,8 +108,7 @@ class H2Stream(Client):
         self._request = _NO_REQUEST
         self._held: list[bytes] = []
         "Bytes of the body that the exchange did not take yet; as many as the window at most."
-        self._is_held = False
-        "Whether something is held: bytes, or the end of the body."
+        self._is_held = False  # or only the end of the body
         self._counted: CountedBody | None = None
         "The body, if its length was told."
         self._unsent = 0
@@ -184,6 +183,7 @@ class H2Stream(Client):
         if self.done or self._takes_none:
             self._owner.session.credit(self.stream, len(data))  # nobody wants it
             if ended and self._exchange is not None and self._exchange.phase is Phase.HEAD:
+                self._exchange.completed_late()
                 self._exchange.begin()
         elif self.paused or self._is_held or self._waits_for_tunnel:
             self._is_held = True

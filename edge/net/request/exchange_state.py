@@ -134,6 +134,13 @@ class ExchangeState:
 
     # deadlines
 
+    def completed_late(self) -> None:
+        """The client has completed a request without a body only now. As for a head whose last byte has come, all
+        times count from here."""
+        self._began = self._whole_at = self._context.clock()
+        self._deadline = _ROUTE_DEADLINE
+        self._client.deadline = self._began + self._context.hot.deadline
+
     def expect(self, what: Deadline, seconds: float) -> None:
         """Wait for this from now on, for so many seconds."""
         self._deadline = what

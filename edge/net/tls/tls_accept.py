@@ -322,7 +322,7 @@ class TlsAccept:
         self._tls.failures["plain_http"] += 1
         self._end()
         connection = H1Connection(self._context, self._connection)
-        self._transport.set_protocol(connection)  # type: ignore[arg-type]
+        self._encrypted.give_back(connection)
         connection.begin(b"")
         connection.refuse(Cause.BAD_REQUEST, "a request without TLS on a TLS listener", Request.refused(data=data))
 

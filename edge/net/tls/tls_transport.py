@@ -108,9 +108,14 @@ class TlsTransport(EncryptedTransport):
         self._protocol = first
         self._raw.set_protocol(cast(asyncio.Protocol, self))
 
+    def give_back(self, protocol: object) -> None:
+        """Nothing is to be encrypted: the socket's transport has this protocol from now on."""
+        self._protocol = None
+        self._raw.set_protocol(cast(asyncio.Protocol, protocol))
+
     def begin(self, handler: HandshakeHandler, data: bytes, tls: ssl.SSLObject | None = None) -> None:
-        """Take over the socket's transport and begin the handshake, with `data` that was read before. `tls`: if the
-        constructor did not get it."""
+        """Begin the handshake, with `data` that was read before. The socket's transport is taken over, unless `wait`
+        has done so. `tls`: if the constructor did not get it."""
         self._handler = handler
         if tls is not None:
             self._ssl = tls

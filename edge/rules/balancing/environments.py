@@ -116,10 +116,10 @@ class Environments:
         self.shared = HealthEvents()
         self._capacity = demerits.capacity
         self._known: dict[tuple[str, str], Environment] = {}
-        "The most recently used last."
+        "The one whose route was stored last is the last."
         self._dropped: dict[tuple[str, str], Environment] = {}
         """Those that `_known` had no room for, or that have no route left. They stay here while anything else
-        refers to them, and for a while after that: there are at most about as many unused ones as used ones."""
+        refers to them, and until more are dropped: each drop looks for two that nothing refers to any more."""
 
     def __len__(self) -> int:
         return len(self._known)

@@ -8,6 +8,7 @@ fields, fields that belong to a connection, names in lower case, and bytes that 
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
 from edge.rules.http.framing import BadBody, ChunkedBody, RejectedRequest, TrailerLimits
@@ -23,7 +24,7 @@ REMEMBERED: Final = 1024
 "Header lists, without their paths, whose heads are cached."
 LONGEST: Final = 4096
 MOST_FIELDS: Final = 32
-"Bytes and fields of the longest of them: all together take 10 MiB at most."
+"Bytes and fields of the longest of them: all together take some 16 MiB at most."
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _LINE_END: Final = re.compile(rb"[\r\n\0]")
 _PATH: Final = re.compile(rb"/[^ \r\n\0]*")
@@ -100,7 +101,7 @@ class RequestHeads:
             if len(self._seen) >= 4 * REMEMBERED:
                 self._seen.clear()
             self._seen.add(digest)
-        elif len(rest) <= LONGEST and len(others) <= MOST_FIELDS:
+        elif len(others) <= MOST_FIELDS and sum(map(len, chain.from_iterable(others))) <= LONGEST:
             if len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[others] = KnownHead(scheme, start, rest)

@@ -33,8 +33,9 @@ def admin_choice(environ: Mapping[str, str]) -> AdminChoice:
 
     try:
         path = os.path.abspath(configuration_path(environ.get("STYX_CONFIG") or None))
-    except NoConfiguration:
-        return AdminChoice(DEFAULT, "the default: no configuration is here")
+    except NoConfiguration as error:
+        why, _, _ = str(error).partition("; ")
+        return AdminChoice(DEFAULT, f"the default: {why.partition('. ')[0]}")
     found, why = _address_in(path, environ)
     if found:
         return AdminChoice(found, f"admin.address of {path}")

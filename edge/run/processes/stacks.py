@@ -88,6 +88,8 @@ def read_stacks(pid: int, timeout: float) -> str:
         with open(_file_of(pid), "r+b", buffering=0) as file:
             file.truncate(0)
             for number in (SIGNAL, STUCK_SIGNAL):
+                if not handles(status, number):  # a process of another version
+                    continue
                 os.kill(pid, number)
                 if found := _settled(file.fileno(), timeout / 2):
                     return found.decode(errors="replace")

@@ -93,7 +93,9 @@ class RoutesFileReader:
         with open_regular(path) as file:
             data = file.read(LIMITS.bytes + 1)  # a longer file is a fault
         with without_garbage_collection():
-            destinations = destinations_in(data.decode(), name=path, may_be_empty=False)
+            # One that is too long is said to be that, also if it was cut within a character.
+            text = data.decode(errors="ignore" if len(data) > LIMITS.bytes else "strict")
+            destinations = destinations_in(text, name=path, may_be_empty=False)
             version = time.time_ns() // 1000
             routes, _ = route_set(destinations, NO_ROUTES, version=version, source=path, digest=digest_of(data))
         return routes

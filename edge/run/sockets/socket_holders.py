@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -59,7 +60,8 @@ def _tcp_listeners() -> Iterator[tuple[ipaddress.IPv4Address | ipaddress.IPv6Add
 def _decoded(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The address in /proc/net/tcp: words of four bytes in the order of this machine."""
     words = bytes.fromhex(text)
-    address = ipaddress.ip_address(b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4)))
+    order = -1 if sys.byteorder == "little" else 1
+    address = ipaddress.ip_address(b"".join(words[at : at + 4][::order] for at in range(0, len(words), 4)))
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 

@@ -60,7 +60,10 @@ def test_a_configuration_that_cannot_be_read(file: Path, monkeypatch: pytest.Mon
     file.write_bytes(b"\xff")
     assert "it is not UTF-8" in str(admin_choice({"STYX_CONFIG": str(file)}))
     monkeypatch.setattr("edge.run.installation.configuration_path.DEFAULTS", (f"{file}.not-there",))
-    assert str(admin_choice({})) == f"{DEFAULT} (the default: no configuration is here)"
+    assert (
+        str(admin_choice({}))
+        == f"{DEFAULT} (the default: no configuration: neither /etc/styx/styx.yaml nor ./styx.yaml exists)"
+    )
 
 
 def test_the_default_is_that_of_the_setting() -> None:

@@ -224,7 +224,7 @@ SETUPS = (
     Setup("no_hostnames", 2, "{dir}/r", routes_from("{dir}/r"), (file("r", "routes: []\n"),)),
     Setup(
         "backends_need_tls",
-        2,
+        0,
         "backends.tls: neither ca nor certificate is set",
         routes_from("{dir}/r"),
         (file("r", site("{address: '10.0.0.2:443', tls: true}")),),
