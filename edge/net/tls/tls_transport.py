@@ -114,8 +114,8 @@ class TlsTransport(EncryptedTransport):
         self._raw.set_protocol(cast(asyncio.Protocol, protocol))
 
     def begin(self, handler: HandshakeHandler, data: bytes, tls: ssl.SSLObject | None = None) -> None:
-        """Begin the handshake, with `data` that was read before. The socket's transport is taken over, unless `wait`
-        has done so. `tls`: if the constructor did not get it."""
+        """Begin the handshake, with `data` that was read before. The socket's transport is taken over, unless
+        `wait` has done so. `tls`: if the constructor did not get it."""
         self._handler = handler
         if tls is not None:
             self._ssl = tls

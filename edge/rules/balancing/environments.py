@@ -18,8 +18,15 @@ from edge.rules.balancing.server_failures import ServerFailures
 from edge.rules.limits.slot_shares import SlotShares
 from edge.rules.settings import DemeritSettings, RetrySettings
 
-_UNUSED: Final = 2
-"References to an object that only a dict refers to, as `getrefcount` counts them: its own argument is one."
+
+def _count_of_unused() -> int:
+    """What `getrefcount` says of an object that only a dict refers to. Its own argument may be one more, which depends
+    on the version of Python, and on whether this is compiled."""
+    held = {0: object()}
+    return getrefcount(held[0])
+
+
+_UNUSED: Final = _count_of_unused()
 _EXAMINED: Final = 2
 "Dropped environments that are examined when one more is dropped."
 

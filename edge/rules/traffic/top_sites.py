@@ -3,7 +3,7 @@
 Two sketches (Space-Saving: Metwally, Agrawal and El Abbadi, 2005) of CAPACITY environments each: one of failures,
 and one of all requests, in which a request weighs 1 and as much again for each second that it takes. Of what is
 counted, whatever has more than 1/CAPACITY of all weight is there, however many environments there are, and no
-weight is too low by more than that. There are two windows of WINDOW seconds: the one under way, and the one before it.
+weight is too low by more than that. There are two windows of WINDOW seconds: the one under way, and the one before.
 
 Failures are all counted. Of other requests, one of EVERY is counted for all of them when there are many, so a few
 slow ones among them may be missed; the exchange counts down `skip` for those that are left out, without a call.
