@@ -20,8 +20,8 @@ from edge.rules.settings import DemeritSettings, RetrySettings
 
 
 def _count_of_unused() -> int:
-    """What `getrefcount` says of an object that only a dict refers to. Its own argument may be one more, which depends
-    on the version of Python, and on whether this is compiled."""
+    """What `getrefcount` says of an object that only a dict refers to. Whether its own argument counts depends on
+    the version of Python, and on whether this is compiled."""
     held = {0: object()}
     return getrefcount(held[0])
 
