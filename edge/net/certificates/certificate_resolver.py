@@ -17,9 +17,9 @@ from typing import Final
 from edge.net.certificates.certificate_question import CertificateQuestion, NoCertificate, Outcome
 from edge.net.certificates.core_api_certificates import CertificateResult, CertificateSource
 from edge.net.deferred_queue import DeferredQueue
+from edge.net.priority_semaphore import PrioritySemaphore
 from edge.net.routing.core_api import CoreApiError
 from edge.net.routing.lookup_circuit import LookupCircuit
-from edge.net.routing.priority_semaphore import PrioritySemaphore
 from edge.rules.certificates.certificate_checks import CertificateFault, UnusableCertificate, certificate_of
 from edge.rules.certificates.certificate_table import (
     CertificateRejection,

@@ -18,7 +18,6 @@ from edge.net.routing.invalidator import RouteInvalidator
 from edge.net.routing.lookup_admission import LookupAdmission, LookupTask, route_of
 from edge.net.routing.lookup_circuit import LookupCircuit
 from edge.net.routing.lookup_shares import LookupShares
-from edge.net.routing.priority_semaphore import PrioritySemaphore
 from edge.net.routing.route_refresher import RouteRefresher
 from edge.net.routing.route_source import RouteSource
 from edge.net.time_slices import TimeSlices
@@ -84,6 +83,7 @@ class RouteResolver:
         "The addresses that backends may have."
         self.compact_routes = CompactRoutes(table, environments, shared, clock=clock, wall=wall, policy=self.policy)
         self._lookups: dict[str, LookupTask] = {}
+        self._asked: set[str] = set()  # those that have had a slot
         self.lookups = LookupAdmission(
             unknown_host_limit,
             clock=clock,
@@ -97,7 +97,7 @@ class RouteResolver:
         self.invalidator = RouteInvalidator(table, self.compact_routes, self.refresher, clock=clock, slices=slices)
         self.discovered = PendingChanges(limit=MAX_DISCOVERED)
         "Changes found by lookups that no change stream had reported, and not published to other edges yet."
-        self._slots, self._shares = PrioritySemaphore(settings.concurrency), LookupShares(settings.concurrency)
+        self._slots = LookupShares(settings.concurrency)
         self._silent_since = 0.0
         "When the core API last responded, or when the first of the present lookups began."
         self._hang_check: asyncio.TimerHandle | None = None
@@ -111,7 +111,7 @@ class RouteResolver:
     def reconfigure(self, settings: CoreApiSettings) -> None:
         """Apply these settings to new lookups; those under way keep the old ones."""
         if settings.concurrency != self._settings.concurrency:
-            self._slots, self._shares = PrioritySemaphore(settings.concurrency), LookupShares(settings.concurrency)
+            self._slots = LookupShares(settings.concurrency)
         self._settings = settings
         self.lookups.timeout = settings.timeout
         self.core_api.reconfigure(settings)
@@ -257,8 +257,12 @@ class RouteResolver:
             self._hang_check = loop.call_later(self._settings.timeout / 8, self._check_hang)
         task = loop.create_task(self._ask(hostname, priority), name=f"look up {hostname}")
         self._lookups[hostname] = task
-        task.add_done_callback(lambda _: self._lookups.pop(hostname, None))
+        task.add_done_callback(lambda _: self._ended(hostname))
         return task
+
+    def _ended(self, hostname: str) -> None:
+        self._lookups.pop(hostname, None)
+        self._asked.discard(hostname)
 
     def _check_hang(self) -> None:
         """Cancel all lookups if the core API was silent for half of the timeout: requests need not wait longer."""
@@ -287,17 +291,14 @@ class RouteResolver:
             async with asyncio.timeout(time_limit):
                 result = await self._ask_source(hostname, etag, priority)
         except TimeoutError:
-            self.core_api.timed_out()
-            return self._failed(hostname, CoreApiError(f"no response within {time_limit:g} s"))
+            return self._no_response(hostname, f"no response within {time_limit:g} s")
         except asyncio.CancelledError as error:
             if HANGING not in error.args:
                 raise
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
-            self.core_api.timed_out()
-            message = f"no response to any lookup for {self._settings.timeout / 2:g} s"
-            return self._failed(hostname, CoreApiError(message))
+            return self._no_response(hostname, f"no response to any lookup for {self._settings.timeout / 2:g} s")
         except CoreApiError as error:
             if not error.service_failed:
                 self._record_response()
@@ -307,6 +308,13 @@ class RouteResolver:
             return self._failed(hostname, CoreApiError(f"{type(error).__name__}: {error}", service_failed=False))
         self._record_response()
         return self._apply_result(hostname, result, began)
+
+    def _no_response(self, hostname: str, message: str) -> Route | None:
+        if hostname in self._asked:
+            self.core_api.timed_out()
+        else:
+            message += ", and no free slot of core_api.concurrency"
+        return self._failed(hostname, CoreApiError(message))
 
     def _record_response(self) -> None:
         """Record that the core API has responded; the circuit closes."""
@@ -405,7 +413,8 @@ class RouteResolver:
         return await self._ask_with_slot(hostname, etag, priority)
 
     async def _ask_with_slot(self, hostname: str, etag: str | None, priority: LookupPriority) -> LookupResult:
-        async with self._shares.part(self.table.owner_of(hostname)), self._slots.slot(priority):
+        async with self._slots.slot(self.table.owner_of(hostname), priority):
+            self._asked.add(hostname)
             return await self.core_api.ask(hostname, etag)
 
     def _failed(self, hostname: str, error: CoreApiError) -> Route | None:

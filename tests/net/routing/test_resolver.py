@@ -172,6 +172,23 @@ async def test_the_deadline_includes_the_wait_for_a_slot():
     assert case.results == [None, None]
 
 
+async def test_only_a_lookup_that_had_a_slot_shows_that_the_core_api_is_slow():
+    case = Case(timeout=0.02, concurrency=1)
+    case.resolve("a.test")
+    await turns()
+    case.resolver._settings = case.resolver._settings.model_copy(update={"timeout": 0.01})
+    case.resolve("b.test")
+    await asyncio.wait_for(wait_for_results(case), 100)
+    assert case.core.asked == ["a.test"]
+    assert case.core.timeouts == 0
+    failure = case.resolver.lookup_state("b.test").failure
+    assert failure is not None
+    assert failure.error == "no response within 0.01 s, and no free slot of core_api.concurrency"
+    await asyncio.wait_for(wait_for_results(case, 2), 100)
+    assert case.core.timeouts == 1
+    await case.resolver.close()
+
+
 async def test_concurrent_lookups_are_bounded():
     case = Case(concurrency=2)
     for name in "abcd":
@@ -491,7 +508,7 @@ async def test_a_site_for_which_the_core_api_hangs_leaves_slots_for_others():
     for hostname, route in routes.items():
         case.resolver.refresh(hostname, route, case.now)
     await turns()
-    assert case.core.asked == names[:4], "a quarter"
+    assert case.core.asked == names[:12], "nobody else waits: three quarters"
     case.resolve("cold.test")
     await turns()
     assert case.core.asked[-1] == "cold.test"
@@ -501,7 +518,7 @@ async def test_a_site_for_which_the_core_api_hangs_leaves_slots_for_others():
     assert set(case.core.asked) == {*names, "cold.test"}, "all have their turn"
     case.core.respond("cold.test")
     await turns()
-    assert len(case.resolver._shares) == 0, "nothing is kept"
+    assert len(case.resolver._slots) == 0, "nothing is kept"
     await case.resolver.close()
 
 

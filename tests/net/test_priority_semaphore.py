@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.net.routing.priority_semaphore import PrioritySemaphore
+from edge.net.priority_semaphore import PrioritySemaphore
 from tests.support.fake_transports import turns
 
 ALL = (1.0, 1.0, 1.0)

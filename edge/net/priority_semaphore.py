@@ -36,6 +36,11 @@ class PrioritySemaphore:
         "Slots passed to waiters so far."
         self._queues: list[deque[asyncio.Future[None]]] = [deque() for _ in shares]
 
+    @property
+    def free(self) -> int:
+        """Slots that nobody holds."""
+        return self._free
+
     @asynccontextmanager
     async def slot(self, priority: int) -> AsyncIterator[None]:
         """Wait for a slot, and hold it in the context. A waiter that is cancelled leaves the queue."""
