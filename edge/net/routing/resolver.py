@@ -32,7 +32,8 @@ from edge.rules.routing.lookup_failures import LookupFailures, LookupState
 from edge.rules.routing.pending_changes import PendingChanges
 from edge.rules.routing.removal_guard import MASS_WINDOW
 from edge.rules.routing.route_records import Record
-from edge.rules.routing.route_table import Rejection, RouteTable, Stored
+from edge.rules.routing.route_response import RouteResponse
+from edge.rules.routing.route_table import Rejection, RouteTable, Stored, is_news
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.routing.routes import Freshness, Route
 from edge.rules.settings import CoreApiSettings
@@ -359,17 +360,22 @@ class RouteResolver:
                 self.compact_routes.publish(hostname, held, now)
         elif held.response is None or held.response.use < known.response.use:
             # A removal is shared once it is certain that it is not one of many (see `RemovalGuard`).
-            asyncio.get_running_loop().call_later(MASS_WINDOW, self._share_removal, hostname, held)
+            asyncio.get_running_loop().call_later(
+                MASS_WINDOW, self._share_removal, hostname, held.response, is_news(known, held, began)
+            )
         else:
-            if _is_news(known, held, began):
-                assert held.response is not None
-                self.discovered.add([understood(Change("environment", held.response.environment_key))])
-            self.compact_routes.publish(hostname, held, now)
+            self._share(hostname, held, is_news=is_news(known, held, began))
         return held
 
-    def _share_removal(self, hostname: str, removed: Route) -> None:
-        if self.table.get(hostname) is removed:
-            self.compact_routes.publish(hostname, removed, self._clock())
+    def _share(self, hostname: str, route: Route, *, is_news: bool) -> None:
+        if is_news and route.response is not None:
+            self.discovered.add([understood(Change("environment", route.response.environment_key))])
+        self.compact_routes.publish(hostname, route, self._clock())
+
+    def _share_removal(self, hostname: str, removed: RouteResponse | None, is_news: bool) -> None:
+        route = self.table.get(hostname)
+        if route is not None and route.response == removed:  # not undone
+            self._share(hostname, route, is_news=is_news)
 
     def _not_accepted(self, hostname: str, stored: Stored) -> None:
         rejection = stored.rejection
@@ -437,12 +443,3 @@ class RouteResolver:
     def _usable(self, hostname: str) -> Route | None:
         route = self.table.get(hostname)
         return None if route is None or route.freshness(self._clock()) is Freshness.GONE else route
-
-
-def _is_news(known: Route, held: Route, began: float) -> bool:
-    """Whether a lookup that began at `began` shows a change of a known route that no change stream had reported."""
-    before, now = known.response, held.response
-    if before is None or now is None or known.changed_at >= known.taken_at:
-        return False
-    same = (before.site, before.environment) == (now.site, now.environment)
-    return same and now.generation > before.generation and began > known.taken_at

@@ -373,6 +373,14 @@ def _environment_of(response: RouteResponse) -> Change:
     return Change("environment", response.environment_key)
 
 
+def is_news(known: Route, held: Route, began: float) -> bool:
+    """Whether a lookup that began at `began` shows a change of a known route that no change stream had reported."""
+    before, now = known.response, held.response
+    if before is None or now is None or known.changed_at >= known.taken_at:
+        return False
+    return _is_lower(now, before) and began > known.taken_at
+
+
 def _is_lower(known: RouteResponse | None, response: RouteResponse | None) -> bool:
     if known is None or response is None or known.environment_key != response.environment_key:
         return False

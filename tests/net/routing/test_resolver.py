@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from edge.net.routing import resolver as resolver_module
@@ -12,6 +13,7 @@ from edge.net.time_slices import TimeSlices
 from edge.rules.balancing.circuit_breaker import FAILURES
 from edge.rules.balancing.environments import Environments
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
+from edge.rules.routing.change_records import Change
 from edge.rules.routing.lookup_failures import LookupState
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
@@ -536,6 +538,62 @@ def test_a_known_route_is_served_when_the_core_api_hangs():
         await asyncio.wait_for(wait_for_results(case, 7), 100)
         assert route in case.results
         assert case.results.count(None) == 5
+        await case.resolver.close()
+
+    virtually(story())
+
+
+# what other edges are told
+
+
+CLOSED = {
+    "maintenance": {"maintenance": True},
+    "redirect": {"redirect": "https://example.org/"},
+    "an empty list": {"backends": ()},
+}
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+@pytest.mark.parametrize("again", [None, "200", "304"])
+def test_a_closed_site_is_announced_when_it_is_certain_not_to_be_one_of_many(kind, again):
+    async def story():
+        case = Case()
+        [route] = await case.learn("a.test")
+        case.now += 100.0
+        closed = msgspec.structs.replace(route.response, generation=2, **CLOSED[kind])
+        case.resolve("a.test")
+        await turns()
+        case.core.pending["a.test"].set_result(LookupResult(closed, False, "max-age=60", '"2"'))
+        await turns()
+        await asyncio.sleep(1.0)
+        if again is not None:
+            result = LookupResult(closed if again == "200" else None, again == "304", "max-age=60", '"2"')
+            case.resolver.refresh_in_background("a.test")
+            await turns()
+            case.core.pending["a.test"].set_result(result)
+            await turns()
+        assert not len(case.resolver.discovered)
+        await asyncio.sleep(10.0)
+        assert case.resolver.table.peek("a.test").response == closed
+        assert case.resolver.discovered.take_all(case.now) == [Change("environment", "site/live")]
+        await case.resolver.close()
+
+    virtually(story())
+
+
+def test_a_closed_site_that_is_open_again_is_not_announced():
+    async def story():
+        case = Case()
+        [route] = await case.learn("a.test")
+        case.now += 100.0
+        for changes in ({"generation": 2, "maintenance": True}, {"generation": 2}):
+            case.resolver.refresh_in_background("a.test")
+            await turns()
+            response = msgspec.structs.replace(route.response, **changes)
+            case.core.pending["a.test"].set_result(LookupResult(response, False, "max-age=60", None))
+            await turns()
+        await asyncio.sleep(11.0)
+        assert not len(case.resolver.discovered)
         await case.resolver.close()
 
     virtually(story())
