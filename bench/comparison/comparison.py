@@ -149,7 +149,7 @@ class Comparison:
                 await check(servers[contestant], contestant.name, first, hosts[-1])
             for case in cases:
                 await self._case(case, servers, folder)
-            if "tiny" in self._report.cases and first is CASES["tiny"]:
+            if first is CASES["tiny"] and self._report.costs("tiny", RIVAL):  # its capacity sets the rates
                 await self._latency(servers)
 
     async def _case(self, case: Case, servers: dict[Contestant, Server], folder: Path) -> None:
