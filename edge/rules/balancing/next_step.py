@@ -27,6 +27,9 @@ MAY_HAVE_MOVED: Final = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Caus
 "Failures after which the backends may be at other endpoints than the route says."
 SAME_AGAIN: Final = frozenset({Cause.STALE_CONNECTION, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend. Each happens at most once in an exchange, so no budget bounds them."
+USED_UP: Final = 0.9
+"""The part of `timeouts.connect_total` after which a connect that timed out is not followed by another. Timers are
+some milliseconds early: what is left would be too short for a healthy backend, and charged to it."""
 
 
 class SameAgain:
@@ -227,7 +230,8 @@ def _may_retry(failed: FailedAttempt, retries: RetrySettings, timeouts: TimeoutS
         return False
     if attempts_made([*failed.earlier[failed.waited :], cause]) >= retries.attempts:
         return False
-    if failed.age >= timeouts.deadline or failed.connecting >= timeouts.connect_total:
+    most = timeouts.connect_total * (USED_UP if cause is Cause.CONNECT_TIMEOUT else 1.0)
+    if failed.age >= timeouts.deadline or failed.connecting >= most:
         return False
     return may_follow(
         VERDICTS[cause].retry,

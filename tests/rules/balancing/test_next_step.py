@@ -206,6 +206,11 @@ def test_just_below_each_limit_it_retries() -> None:
     assert word(step(near)) == ANOTHER
 
 
+@pytest.mark.parametrize(("part", "expected"), [(0.85, ANOTHER), (0.95, GIVE_UP)])
+def test_what_is_left_must_be_enough_for_a_connect(part: float, expected: str) -> None:
+    assert word(step(failed(Cause.CONNECT_TIMEOUT, connecting=part * TIMEOUTS.connect_total))) == expected
+
+
 def test_connects_that_failed_are_no_attempts() -> None:
     earlier = [Cause.CONNECT_FAILED] * 20
     assert word(step(failed(Cause.CONNECT_TIMEOUT, earlier=earlier))) == ANOTHER
