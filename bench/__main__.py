@@ -6,11 +6,11 @@ Exit codes: 0 every goal met, 1 one not met or a benchmark failed, 2 wrong usage
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import click
 import msgspec
@@ -29,6 +29,7 @@ from bench.operations import operate, status_data, upkeep
 from bench.report import BenchReport
 from bench.routing import outages, route_stage, routes
 from bench.slow import memory, slow
+from bench.soak import soak
 from bench.speed import speed, versions
 from bench.tls import tls
 from edge.platform.containers.container import ContainerFailed
@@ -44,76 +45,72 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How one bench is run. `options`: those that it takes, all others are of no effect; with each the field of its
-    plan that it sets, where that has another name."""
+    """How one bench is run. An option sets the field of its name in the plan; without such a field it is of no
+    effect."""
 
     run: Callable[[Any], Awaitable[BenchReport]]
     plan: Any
-    options: dict[str, str]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    "Options that set a field of another name: with each that field."
     adjusted: Callable[[Any, Options], Any] = lambda plan, _: plan
     "The plan for these options, before they set its fields."
 
     def planned(self, options: Options) -> Any:
-        taken = {field: options[name] for name, field in self.options.items() if name in options}
+        named = {self.renamed.get(name, name): value for name, value in options.items()}
+        taken = {known.name: named[known.name] for known in fields(self.plan) if known.name in named}
         return replace(self.adjusted(self.plan, options), **taken)
 
 
-def _same(*names: str, **others: str) -> dict[str, str]:
-    return {**{name: name for name in names}, **others}
+SCENE = {"scene": "scenes"}
 
 
 def _short_replay(plan: fuzz.FuzzPlan, options: Options) -> fuzz.FuzzPlan:
     return replace(plan, seconds=REPLAY_SECONDS) if "replay" in options else plan
 
 
-def _short_outages(plan: outages.OutagesPlan, options: Options) -> outages.OutagesPlan:
-    return plan.shorter() if "short" in options else plan
+class HasShorter(Protocol):
+    """The plan of a bench that takes `--short`."""
+
+    def shorter(self) -> Self:
+        """To see that everything works."""
 
 
-def _short_report(plan: comparison.ComparisonPlan, options: Options) -> comparison.ComparisonPlan:
+def _shortened(plan: HasShorter, options: Options) -> HasShorter:
     return plan.shorter() if "short" in options else plan
 
 
 BENCHES = {
-    "routes": Bench(routes.run, route_stage.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
-    "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed", "tls")),
-    "balance": Bench(
-        balance.run,
-        balance.BalancePlan(),
-        _same("rounds", "seconds", "seed", scenario="scenarios", balancer="only"),
-    ),
-    "neighbours": Bench(neighbours.run, neighbours.NeighboursPlan(), _same("seconds", "seed")),
-    "speed": Bench(speed.run, speed.SpeedPlan(), _same("rounds", "seconds")),
-    "memory": Bench(memory.run, memory.MemoryPlan(), _same("seconds")),
-    "goodput": Bench(goodput.run, goodput.GoodputPlan(), _same("rounds", "seconds")),
-    "slow": Bench(slow.run, slow.SlowPlan(), _same("rounds", "seconds")),
-    "operate": Bench(operate.run, operate.OperatePlan(), _same("seconds", "seed")),
-    "operate-h2": Bench(
-        operate.run, operate.OperatePlan(http2=True, scenes=("reloads", "upgrade")), _same("seconds", "seed")
-    ),
-    "status": Bench(status_data.run, status_data.StatusPlan(), _same("seconds", "seed")),
-    "upkeep": Bench(upkeep.run, upkeep.UpkeepPlan(), _same("seconds", "seed")),
-    "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
-    "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
-    "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
-    "tls": Bench(tls.run, tls.TlsPlan(), _same("rounds", "seconds", "seed", scene="scenes")),
-    "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
-    "fuzz-h2": Bench(fuzz_h2.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
-    "h2": Bench(h2.run, h2.H2Plan(), _same("rounds", "seconds", "compiled", scene="scenes")),
-    "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
-    "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against", "compile")),
+    "routes": Bench(routes.run, route_stage.RoutesPlan(), SCENE),
+    "once": Bench(once.run, once.OncePlan()),
+    "balance": Bench(balance.run, balance.BalancePlan(), {"scenario": "scenarios", "balancer": "only"}),
+    "neighbours": Bench(neighbours.run, neighbours.NeighboursPlan()),
+    "speed": Bench(speed.run, speed.SpeedPlan()),
+    "memory": Bench(memory.run, memory.MemoryPlan()),
+    "goodput": Bench(goodput.run, goodput.GoodputPlan()),
+    "slow": Bench(slow.run, slow.SlowPlan()),
+    "operate": Bench(operate.run, operate.OperatePlan()),
+    "operate-h2": Bench(operate.run, operate.OperatePlan(http2=True, scenes=("reloads", "upgrade"))),
+    "status": Bench(status_data.run, status_data.StatusPlan()),
+    "upkeep": Bench(upkeep.run, upkeep.UpkeepPlan()),
+    "soak": Bench(soak.run, soak.SoakPlan()),
+    "outages": Bench(outages.run, outages.OutagesPlan(), SCENE, _shortened),
+    "intruder": Bench(intruder.run, intruder.IntruderPlan()),
+    "hostile": Bench(hostile.run, hostile.HostilePlan(), SCENE),
+    "tls": Bench(tls.run, tls.TlsPlan(), SCENE),
+    "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), adjusted=_short_replay),
+    "fuzz-h2": Bench(fuzz_h2.run, fuzz.FuzzPlan(), adjusted=_short_replay),
+    "h2": Bench(h2.run, h2.H2Plan(), SCENE),
+    "versions": Bench(versions.run, versions.VersionsPlan(against=())),
+    "guard": Bench(guard.run, guard.GuardPlan()),
     "report": Bench(
-        comparison.run,
-        comparison.ComparisonPlan(),
-        _same("rounds", "seconds", "compiled", "release", "folder", case="cases", balancer="proxies"),
-        _short_report,
+        comparison.run, comparison.ComparisonPlan(), {"case": "cases", "balancer": "proxies"}, _shortened
     ),
 }
-NOT_AMONG_ALL = frozenset({"h2", "tls", "status", "versions", "intruder", "hostile", "report", "guard"})
+NOT_AMONG_ALL = frozenset({"h2", "tls", "status", "versions", "intruder", "hostile", "report", "guard", "soak"})
 SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "operate-h2": 20.0, "outages": 10.0, "upkeep": 60.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
-LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "h2", "hostile"), uvloop.new_event_loop)
+LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "h2", "hostile", "soak"), uvloop.new_event_loop)
 "For those that do much themselves."
 
 
@@ -126,7 +123,9 @@ LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "h2", "hostile"), uvloop.new_event_loo
     help="Length of one measurement.  [speed: 4, memory: 30, goodput: 15, slow: 15; fuzz: 600, or 60 among "
     "all; operate: 60 a scene, or 20 among all]",
 )
-@click.option("--seed", type=click.IntRange(min=1), help="fuzz, tls, operate: send what an earlier run sent.")
+@click.option("--minutes", type=click.FloatRange(6, 10_000), help="soak: how long.  [20]")
+@click.option("--cold-reload", is_flag=True, help="soak: replace the workers half way, by a cold reload.")
+@click.option("--seed", type=click.IntRange(min=1), help="fuzz, tls, operate, soak: send what an earlier run sent.")
 @click.option(
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -1,7 +1,7 @@
 """Shared parts of reports: tables of text, goals, and ratios of the same round."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -16,10 +16,37 @@ class BenchReport(Protocol):
         """Tables for people."""
 
 
+@dataclass(slots=True)
+class PartsReport:
+    """One report after the other."""
+
+    parts: list[BenchReport] = field(default_factory=list)
+    between: str = "\n\n"
+    "Between two of them."
+
+    @property
+    def good(self) -> bool:
+        return all(part.good for part in self.parts)
+
+    def text(self) -> str:
+        return self.between.join(part.text() for part in self.parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """Something that was measured; `met` None = it has no goal."""
 
+    what: str
+    seen: str
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFact:
+    """Something that was measured in one scene of a bench; `met` None = it has no goal."""
+
+    scene: str
     what: str
     seen: str
     goal: str = ""
@@ -44,6 +71,12 @@ def verdict(*, met: bool | None) -> str:
     if met is None:
         return ""
     return "met" if met else "NOT MET"
+
+
+def facts_table(title: str, facts: Iterable[Fact]) -> str:
+    """What was seen of each, beside its goal."""
+    rows = [(fact.what, fact.seen, fact.goal, verdict(met=fact.met)) for fact in facts]
+    return table((title, "seen", "goal", ""), rows)
 
 
 def ratios(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """Which build this is: plain Python, or with the modules of the hot path compiled (see `hatch_build.py`).
 
 An extension module hides the source beside it. So `make compiled` records the digests of the sources that it has
-compiled, and styx does not start from others: an edited source would have no effect, without a word.
+compiled, and styx does not start from others: an edited source would have no effect, and nothing would say so.
 """
 
 from hashlib import sha256

@@ -1,5 +1,6 @@
 """For all tests: on CI (STYX_NO_SKIP=1) a skipped test is a failed one."""
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -24,12 +25,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The garbage collector would look through the thousands of tests again and again: a third of the time that
+    collecting them takes each process. Nor does it look at them while they run: they live until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only plain Python allows (`needs_plain`) when styx is compiled."""
+    """Leave out what only plain Python allows (`needs_plain`) when styx is compiled; check that `make long` finds
+    what is long."""
     left_out = [item for item in items if item.get_closest_marker("plain") and BUILD == "compiled"]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for path in {item.path for item in items if item.get_closest_marker("long")}:
+        if "mark.long" not in path.read_text():
+            raise pytest.UsageError(f"{path} has long tests, but not the text mark.long, by which they are found")
 
 
 def pytest_sessionfinish() -> None:

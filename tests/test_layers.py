@@ -31,6 +31,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "messages": "two heads without logic",
     "exchange_observers": "two interfaces without logic",
     "listener_counts": "counters without logic",
+    "translation": "a record without logic",
 }
 "Modules of rules without a test file of their name, and why. Records and sections of settings need none."
 
@@ -63,23 +64,25 @@ LARGE_CLASSES: Mapping[str, str] = {
     "Settings": "the whole configuration: an attribute for each section",
     "FrameGuard": _PER_CONNECTION,
     "H1Backend": _PER_CONNECTION,
+    "H2Connection": _PER_CONNECTION,
     "H2Lifetime": _PER_CONNECTION,
     "TlsAccept": _PER_CONNECTION,
+    "TlsTransport": _PER_CONNECTION,
     "H2Stream": "one object for each request: to split it costs memory and calls",
     "ExchangeState": "one object for each request: to split it costs memory and calls",
     "Environment": "one object for each environment: what its hostnames share",
     "Demerits": "one object for each environment, read for each request",
     "WorkerContext": "everything that a worker has once",
+    "TlsService": "everything that a worker has once for TLS of clients",
     "CertificateFiles": "what a worker has once of a directory of certificates, with numbers for metrics",
     "IssuanceRecord": _RECORD,
     "Issuer": "the collaborators of the issuer, and the orders under way",
-    "CertificateResolver": "the collaborators of the resolver, and the questions under way",
+    "CertificateResolver": "the collaborators of the resolver, and the lookups under way",
     "RouteResolver": "the collaborators of the resolver, and the lookups under way",
     "Pool": "limits, counts and shelves of all kept connections",
     "Worker": "what a worker has once: listeners, log, tracer, TLS",
     "ControlServer": "what the admin process has once of all workers",
     "AdminProcess": "what the admin process has once",
-    "RoutesFileReader": "what the process that reads the file of routes has once",
 }
 "Classes of more than MOST_ATTRIBUTES attributes, and why."
 

@@ -20,7 +20,7 @@ CORE_API_CODES = {code for code in ROWS if code.startswith("core_api_") and ROWS
 VARIABLE = {
     "route lookup problem": CORE_API_CODES | {rejection.value for rejection in Rejection},
     "saved route not used": CORE_API_CODES - {"core_api_failed"},
-    "file of routes not used": {"routes_file_unreadable", "routes_file_not_used"},
+    "routes file not used": {"routes_file_unreadable", "routes_file_not_used"},
 }
 "Messages of the calls whose code depends on what is wrong, and the codes that it may be."
 
@@ -104,7 +104,7 @@ def test_codes_that_depend_on_what_is_wrong_are_named_where_it_is_found() -> Non
         for path in (ROOT / "edge").rglob(f"{name}.py")
         for code in re.findall(r'"((?:core_api|routes_file)_[a-z_]+)"', path.read_text())
     }
-    assert found == CORE_API_CODES | VARIABLE["file of routes not used"]
+    assert found == CORE_API_CODES | VARIABLE["routes file not used"]
 
 
 def test_a_code_has_one_row_and_a_message_is_a_short_text_without_data() -> None:

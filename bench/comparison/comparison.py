@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import msgspec
 
@@ -77,7 +78,7 @@ class ComparisonPlan:
     folder: Path | None = None
     "For the page and its figures; None = bench/report/."
 
-    def shorter(self) -> "ComparisonPlan":
+    def shorter(self) -> Self:
         """Everything once, as briefly as possible: to see that it works."""
         return replace(
             self,

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from bench.fuzz.fuzz_client import Received, connect, read_responses
+from bench.fuzz.fuzz_client import Line, Received, connect, read_responses
 from bench.fuzz.fuzz_honest import Honest
 from bench.fuzz.fuzz_oracles import HANG, Fault, judge
 from bench.fuzz.fuzz_report import KEPT, Finding, FuzzReport
@@ -143,31 +143,44 @@ class Fuzzer:
         reading = read_requests(sent(message.client))
         methods = [request.method for request in reading.requests]
         upgrades = frozenset[bytes]().union(*(request.upgrades for request in reading.requests))
+
+        def read(line: Line | Received) -> tuple[list[ResponseMessage], str]:
+            return read_responses(bytes(line.data), methods, ended=line.end == "eof", upgrades=upgrades)
+
+        def enough(line: Line, least: int) -> bool:
+            return sum(response.whole for response in read(line)[0]) >= least
+
+        async def wait(line: Line) -> None:
+            wanted = len(reading.whole)
+            if upgrades:
+                await line.until(lambda _: False, _time_limit(self.random) + TUNNEL)
+            elif wanted:
+                await line.until(lambda _: enough(line, wanted), HANG)
+            if (not upgrades and wanted < len(reading.requests)) or reading.fault or not wanted:
+                await line.until(lambda _: enough(line, wanted + 1), _time_limit(self.random))
+
+        received = await self.converse(port, address, message, wait)
+        received.responses, received.fault = read(received)
+        return received
+
+    async def converse(
+        self, port: int, address: str, message: Message, wait: Callable[[Line], Awaitable[None]]
+    ) -> Received:
+        """Play the client's script on a connection of its own; what came, not yet read as responses. `wait`: for
+        what must come back, unless the script itself has ended the connection."""
         began = time.monotonic()
         try:
             line = await connect(port, address)
         except OSError as error:
             self.note(Finding("connect", f"{type(error).__name__}: {error}", message.number))
             return Received(b"", "open", 0.0)
-
-        def enough(least: int) -> bool:
-            responses, _ = read_responses(bytes(line.data), methods, ended=line.end == "eof", upgrades=upgrades)
-            return sum(response.whole for response in responses) >= least
-
         if not await line.play(message.client):
-            wanted = len(reading.whole)
-            if upgrades:
-                await line.until(lambda _: False, _time_limit(self.random) + TUNNEL)
-            elif wanted:
-                await line.until(lambda _: enough(wanted), HANG)
-            if (not upgrades and wanted < len(reading.requests)) or reading.fault or not wanted:
-                await line.until(lambda _: enough(wanted + 1), _time_limit(self.random))
+            await wait(line)
         seconds = time.monotonic() - began
-        data, end = bytes(line.data), line.end
+        received = Received(bytes(line.data), line.end, seconds, dawdled=line.dawdled)
         if line.transport is not None:
             line.transport.abort()
-        responses, fault = read_responses(data, methods, ended=end == "eof", upgrades=upgrades)
-        return Received(data, end, seconds, responses, fault, line.dawdled)
+        return received
 
     # judging
 

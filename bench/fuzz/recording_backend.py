@@ -19,6 +19,7 @@ import h11
 
 from bench.fuzz.mutations import Act, Steps
 from bench.fuzz.strict_reader import Faulty, RequestMessage, State, Unfinished, members, read_request, read_response
+from bench.stubs.listening import listening
 
 ONCE = (
     b"host",
@@ -142,16 +143,8 @@ class RecordingBackend:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["RecordingBackend"]:
         """On a free port, until the end of the block."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: BackendSide(self), "127.0.0.1", 0, backlog=4096)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with listening(lambda: BackendSide(self), self._open, BackendSide.end) as self.port:
             yield self
-        finally:
-            server.close()
-            for side in list(self._open):
-                side.end()
-            await asyncio.sleep(0)  # only then their sockets are closed
 
     def made(self, side: "BackendSide") -> int:
         self._open.add(side)

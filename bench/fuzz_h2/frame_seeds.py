@@ -99,7 +99,7 @@ class Writer:
             return literal_block(pairs)
         return bytes(self._encoder.encode(pairs, huffman=self._rand.random() < 0.8))
 
-    def request(self, pairs: Pairs, body: bytes, trailers: Pairs = ()) -> list[Frame]:
+    def request(self, pairs: Pairs, body: bytes, trailers: Pairs | None = None) -> list[Frame]:
         """The frames of one request, on the next stream."""
         rand, stream = self._rand, self.stream
         self.stream += rand.choice((2, 2, 2, 4, 30))

@@ -6,15 +6,14 @@ hold.
 """
 
 import importlib
-import time
 from functools import cached_property
 
 from bench.fuzz import fuzz
 from bench.fuzz.fuzz import Fuzzer, FuzzPlan
-from bench.fuzz.fuzz_client import Received, connect
+from bench.fuzz.fuzz_client import Line, Received
 from bench.fuzz.fuzz_honest import Honest
 from bench.fuzz.fuzz_oracles import HANG, Fault
-from bench.fuzz.fuzz_report import Finding, FuzzReport
+from bench.fuzz.fuzz_report import FuzzReport
 from bench.fuzz.fuzz_seeds import Message
 from bench.fuzz.mutations import sent
 from bench.fuzz.recording_backend import Arrival
@@ -58,31 +57,23 @@ class H2Fuzzer(Fuzzer):
     async def talk(self, port: int, address: str, message: Message) -> Received:
         reading = SentReader().read(sent(message.client))
         wanted = [number for number, stream in reading.streams.items() if stream.ended and not stream.reset]
-        began = time.monotonic()
-        try:
-            line = await connect(port, address)
-        except OSError as error:
-            self.note(Finding("connect", f"{type(error).__name__}: {error}", message.number))
-            return Received(b"", "open", 0.0)
 
         def is_over(data: bytes) -> bool:
             got = read_edge(data)
             return got.goaway not in (None, 0) or all(got.is_over(number) for number in wanted)
 
-        if not await line.play(message.client):
+        async def wait(line: Line) -> None:
             calm = reading.is_calm and not reading.fault
             await line.until(is_over, HANG if calm and wanted else fuzz.LINGER)
             if self.random.random() < SLOW:
                 await line.until(lambda _: False, fuzz.LONG_LINGER)
-        seconds = time.monotonic() - began
-        data, end = bytes(line.data), line.end
-        if line.transport is not None:
-            line.transport.abort()
-        got = read_edge(data)
+
+        received = await self.converse(port, address, message, wait)
+        got = read_edge(received.data)
         if got.goaway:
             self.report.statuses[f"GOAWAY {got.goaway}"] += 1
-        responses = [as_response(stream) for stream in got.streams.values() if stream.status]
-        return Received(data, end, seconds, responses, "", line.dawdled)
+        received.responses = [as_response(stream) for stream in got.streams.values() if stream.status]
+        return received
 
 
 async def run(plan: FuzzPlan) -> FuzzReport:

@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.guard.requests_in_process import REQUESTS
-from bench.lab.programs import BenchFailed, need, program
+from bench.lab.programs import BenchFailed, end_of, need, program
 from bench.lab.servers import ROOT
 from bench.report import table, verdict
 from bench.speed import versions
@@ -163,14 +163,7 @@ async def compile_copy(copy: Path) -> None:
     """Compile the modules of the hot path in place. Raises BenchFailed."""
     command = [program("env"), "-C", str(copy), sys.executable, "hatch_build.py", "compile"]
     child = ChildProcess.spawn(command, log=copy / "compile.log", env={"PYTHONPATH": str(copy)})
-    try:
-        async with asyncio.timeout(COMPILE_DEADLINE):
-            await child.ended.wait()
-    except TimeoutError:
-        raise BenchFailed(f"the compiler did not end: {child.last_words()}") from None
-    finally:
-        child.kill()
-        await child.ended.wait()
+    await end_of(child, COMPILE_DEADLINE, lambda: f"the compiler did not end: {child.last_words()}")
     if not any((copy / "edge").glob("*.so")):
         raise BenchFailed(f"{copy.name} was not compiled: {child.last_words()}")
 
@@ -239,14 +232,7 @@ async def count_instructions(checkout: Path) -> dict[str, int]:
     child = ChildProcess.spawn(
         command, log=checkout / "callgrind.log", env={"PYTHONHASHSEED": "0", "PYTHONPATH": str(checkout)}
     )
-    try:
-        async with asyncio.timeout(DEADLINE):
-            await child.ended.wait()
-    except TimeoutError:
-        raise BenchFailed(f"callgrind did not end: {child.last_words()}") from None
-    finally:
-        child.kill()
-        await child.ended.wait()
+    await end_of(child, DEADLINE, lambda: f"callgrind did not end: {child.last_words()}")
     counts = _dumps(output)
     if not counts:
         raise BenchFailed(f"callgrind counted nothing: {child.last_words()}")

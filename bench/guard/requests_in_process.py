@@ -20,11 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edge.admin.request_counters import STATUS_AT
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.h1_connection import H1Connection
-from edge.rules.exchange_records import Outcome
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.settings import Settings
@@ -63,7 +63,9 @@ RESPONSE = (
 )
 TINY, LARGE = RESPONSE % (3, b"ok\n"), RESPONSE % (65536, bytes(65536))
 TURNS = 1000
-"Turns of the loop after which a response is overdue."
+"Turns of the loop after which a response with status 200 is overdue."
+OK_RESPONSES = STATUS_AT + 200
+"The cell that counts them."
 PIECE = 65536
 "Bytes of a body that arrive at once."
 
@@ -162,8 +164,7 @@ class WorkerWithoutSockets:
 
     def __init__(self) -> None:
         settings = Settings.model_validate(SETTINGS)
-        self.finished = 0
-        self._worker = Worker(settings, observe=self._count, clock=lambda: NOW, rand=lambda: 0.0)
+        self._worker = Worker(settings, clock=lambda: NOW, rand=lambda: 0.0)
         context = self._worker.context
         self.backend_loop = BackendLoop(asyncio.get_running_loop())
         context.pool = context.balancer.pool = Pool(
@@ -191,10 +192,11 @@ class WorkerWithoutSockets:
         self._client.close_sockets()
         self._client = self._connect()
 
-    def _count(self, outcome: Outcome) -> None:
-        if outcome.status != 200:
-            raise AssertionError(f"the response was {outcome.status}")
-        self.finished += 1
+    @property
+    def finished(self) -> float:
+        """Requests that have ended with 200. (An observer of outcomes would need their records, which styx does not
+        make by itself.)"""
+        return self._worker.row.cells[OK_RESPONSES]
 
     async def close(self) -> None:
         """Close its sockets and stop what it began."""
@@ -215,7 +217,7 @@ class WorkerWithoutSockets:
                 if load.new_connection:
                     self.reconnect()
                 return
-        raise TimeoutError(f"no response after {TURNS} turns of the loop")
+        raise TimeoutError(f"no response with 200 after {TURNS} turns of the loop")
 
 
 def head(number: int, line: str = "GET /tiny HTTP/1.1", *more: str) -> bytes:

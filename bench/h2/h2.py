@@ -11,8 +11,7 @@ from pathlib import Path
 from bench.h2.h2_floods import floods
 from bench.h2.h2_isolation import isolation
 from bench.h2.h2_speed import speed
-from bench.h2.h2_stage import Line
-from bench.report import none_missed, table, verdict
+from bench.report import SceneFact, none_missed, table, verdict
 
 SCENES = ("speed", "isolation", "floods")
 
@@ -33,7 +32,7 @@ class H2Plan:
 class H2Report:
     """What was seen."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[SceneFact] = field(default_factory=list)
 
     @property
     def good(self) -> bool:

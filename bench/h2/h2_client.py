@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import cast
 import ngh2
 
 from bench.fuzz_h2 import frames as f
-from bench.lab.availability_load import Lost
+from bench.lab.availability_load import Lost, connected
 
 WINDOW = 1 << 24
 "Bytes of a response, and of all together, that may come before they are taken."
@@ -59,23 +60,20 @@ class H2Wire(asyncio.Protocol):
         self._connection = ngh2.Connection(ngh2.Role.CLIENT, ngh2.Configuration(auto_window_update=False))
 
     @classmethod
-    async def open(cls, port: int, source: str = "", *, window: int = WINDOW) -> "H2Wire":
-        """To a port of this machine, from an address of it. Raises Lost."""
-        loop = asyncio.get_running_loop()
-        sock = socket.socket()
-        sock.setblocking(False)
-        try:
-            if source:
-                sock.bind((source, 0))
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            _, wire = await loop.create_connection(lambda: cls(sock, window=window), sock=sock)
-        except OSError as error:
-            sock.close()
-            raise Lost("refused" if isinstance(error, ConnectionRefusedError) else f"connect: {error}") from error
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        return wire
+    async def open(
+        cls,
+        port: int,
+        source: str = "",
+        *,
+        window: int = WINDOW,
+        tls: ssl.SSLContext | None = None,
+        host: str | None = None,
+    ) -> "H2Wire":
+        """To a port of this machine, from an address of it. `host`: whose certificate must be shown, with TLS.
+
+        Raises Lost.
+        """
+        return await connected(port, lambda sock: cls(sock, window=window), source=source, tls=tls, host=host)
 
     async def request(self, fields: Fields, body: bytes = b"") -> StreamResponse:
         """Send a request, and wait for the whole response. Raises Lost, NotProcessed."""
@@ -113,6 +111,12 @@ class H2Wire(asyncio.Protocol):
     def write(self, frames: bytes) -> None:
         """Write frames of one's own, past nghttp2."""
         self._transport.write(frames)
+
+    def leave(self) -> None:
+        """Take no more requests, and close when those that are there have been served."""
+        self.is_leaving = True
+        if not self.streams:
+            self.close()
 
     def close(self) -> None:
         self._transport.close()
@@ -211,7 +215,9 @@ class H2Wire(asyncio.Protocol):
             self._transport.write(output)
 
 
-def get(host: str, path: str, *more: tuple[bytes, bytes], method: str = "GET") -> list[tuple[bytes, bytes]]:
+def get(
+    host: str, path: str, *more: tuple[bytes, bytes], method: str = "GET", scheme: str = "http"
+) -> list[tuple[bytes, bytes]]:
     """The header list of a request."""
-    first = [(b":method", method.encode()), (b":scheme", b"http"), (b":path", path.encode())]
+    first = [(b":method", method.encode()), (b":scheme", scheme.encode()), (b":path", path.encode())]
     return [*first, (b":authority", host.encode()), *more]

@@ -5,8 +5,9 @@ import asyncio
 from statistics import median
 
 from bench.h2.h2_client import H2Wire
-from bench.h2.h2_stage import Line, bursts, hold, stage
+from bench.h2.h2_stage import bursts, hold, stage
 from bench.lab.procfs import KIB, memory
+from bench.report import SceneFact
 
 STREAMS = 98
 "Besides the two that hold something."
@@ -19,7 +20,7 @@ SETTLE = 1.0
 RATIO_GOAL, MEMORY_GOAL = 1.1, 512.0
 
 
-async def isolation(rounds: int, seconds: float) -> list[Line]:
+async def isolation(rounds: int, seconds: float) -> list[SceneFact]:
     """Raises BenchFailed."""
     ratios, calm_ms, held_ms = [], [], []
     async with stage() as styx:
@@ -35,7 +36,7 @@ async def isolation(rounds: int, seconds: float) -> list[Line]:
             held.close()
             ratios.append(held_ms[-1] / calm_ms[-1])
         lines = [
-            Line(
+            SceneFact(
                 "isolation",
                 f"p99 of {STREAMS} streams beside a hanging and an unread one",
                 f"{median(held_ms[1:]):.2f} / {median(calm_ms[1:]):.2f} ms: {median(ratios[1:]):.2f} x",
@@ -47,7 +48,7 @@ async def isolation(rounds: int, seconds: float) -> list[Line]:
     return lines
 
 
-async def _unread(port: int, pid: int) -> Line:
+async def _unread(port: int, pid: int) -> SceneFact:
     """What a large response that nobody reads holds in memory."""
     wires = [await H2Wire.open(port, window=SMALL_WINDOW) for _ in range(UNREAD)]
     await asyncio.sleep(SETTLE)
@@ -59,7 +60,7 @@ async def _unread(port: int, pid: int) -> Line:
     grown = (memory(pid).anonymous - before) / UNREAD / KIB
     for wire in wires:
         wire.close()
-    return Line(
+    return SceneFact(
         "isolation",
         "memory of an unread response of 64 MiB",
         f"{grown:.0f} KiB",

@@ -19,13 +19,13 @@ import trustme
 from bench.fuzz_h2 import frames as f
 from bench.fuzz_h2.frames import PREFACE, Frame, encoded, frames_of, literal_block
 from bench.h2.h2_client import get
-from bench.h2.h2_stage import Line
 from bench.h2.h2load import h2load
 from bench.lab import peers
-from bench.lab.peers import HOST, LARGE_PATH, NGINX_CONF, TINY_PATH, nginx_names
+from bench.lab.peers import HOST, LARGE_PATH, NGINX_CONF, TINY_PATH, nginx_command, nginx_names
 from bench.lab.procfs import KIB, Cores, memory, run_seconds
 from bench.lab.programs import BenchFailed, program
 from bench.lab.servers import Server, free_ports, serving
+from bench.report import SceneFact
 from bench.stubs.fixed_routes import fixed_routes
 
 CLIENTS = 10
@@ -66,7 +66,7 @@ CASES = (
 )
 
 
-async def speed(rounds: int, seconds: float, compiled: Path | None) -> list[Line]:
+async def speed(rounds: int, seconds: float, compiled: Path | None) -> list[SceneFact]:
     """`compiled`: a checkout to measure instead of this one. Raises BenchFailed."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="styx-bench-")))
@@ -80,14 +80,14 @@ async def speed(rounds: int, seconds: float, compiled: Path | None) -> list[Line
         return [*[await _compare(case, styx, nginx, rounds, seconds) for case in CASES], idle]
 
 
-async def _compare(case: Case, styx: Server, nginx: Server, rounds: int, seconds: float) -> Line:
+async def _compare(case: Case, styx: Server, nginx: Server, rounds: int, seconds: float) -> SceneFact:
     ours, theirs = [], []
     for _ in range(rounds + 1):  # the first one warms up
         theirs.append(await _cpu(nginx, case, seconds))
         ours.append(await _cpu(styx, case, seconds))
     ratio = median(one / other for one, other in zip(ours[1:], theirs[1:], strict=True))
     seen = f"{median(ours[1:]):.1f} / {median(theirs[1:]):.1f} us: {ratio:.2f} x"
-    return Line("speed", f"CPU of a request, {case.name}", seen, f"<= {case.goal:g} x", ratio <= case.goal)
+    return SceneFact("speed", f"CPU of a request, {case.name}", seen, f"<= {case.goal:g} x", ratio <= case.goal)
 
 
 async def _cpu(server: Server, case: Case, seconds: float) -> float:
@@ -137,9 +137,8 @@ async def _nginx(directory: Path, ports: Sequence[int], core: int) -> AsyncItera
         access_log=f"access_log {directory}/nginx.log line buffer=64k flush=1s;",
         servers="\n".join(f"        server 127.0.0.1:{backend};" for backend in ports),
     )
-    path = directory / "nginx.conf"
-    path.write_text(text.replace(f"listen 127.0.0.1:{port} ", f"{pair} listen 127.0.0.1:{port} ssl http2 "))
-    command = [program("nginx"), "-e", str(directory / "nginx.errors"), "-c", str(path)]
+    conf = text.replace(f"listen 127.0.0.1:{port} ", f"{pair} listen 127.0.0.1:{port} ssl http2 ")
+    command = nginx_command(conf, directory)
     async with serving("nginx", command, directory=directory, port=port, core=core) as server:
         yield server
 
@@ -147,10 +146,10 @@ async def _nginx(directory: Path, ports: Sequence[int], core: int) -> AsyncItera
 # idle connections
 
 
-async def _idle(styx: Server, nginx: Server) -> Line:
+async def _idle(styx: Server, nginx: Server) -> SceneFact:
     ours, theirs = await _memory(styx), await _memory(nginx)
     seen = f"{ours:.1f} / {theirs:.1f} KiB"
-    return Line("speed", "memory of an idle connection", seen, f"<= {MEMORY_GOAL:g} KiB", ours <= MEMORY_GOAL)
+    return SceneFact("speed", "memory of an idle connection", seen, f"<= {MEMORY_GOAL:g} KiB", ours <= MEMORY_GOAL)
 
 
 async def _memory(server: Server) -> float:

@@ -26,17 +26,6 @@ SETTINGS = "limits: {requests_per_connection: 1000000000}\npool: {idle_per_backe
 _GOAWAYS = re.compile(r'^styx_http2_goaways_total\{[^}]*reason="(\w+)"[^}]*\} ([0-9.e+]+)', re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that was measured, and whether it is good enough; None = it has no goal."""
-
-    scene: str
-    what: str
-    seen: str
-    goal: str = ""
-    met: bool | None = None
-
-
 @dataclass(slots=True)
 class Latencies:
     """Of requests that were answered, in seconds, from when each was due."""

@@ -7,9 +7,10 @@
 Beside nginx and HAProxy, with the same clients. That clients vanish is played in network namespaces: as root.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.hostile import hostile_accept, hostile_holders, hostile_uploads
+from bench.report import PartsReport
 
 SCENES = ("newcomers", "uploads", "holders")
 
@@ -25,27 +26,9 @@ class HostilePlan:
     "Of each attack."
 
 
-@dataclass(slots=True)
-class HostileReport:
-    """One report after the other."""
-
-    parts: list[
-        hostile_accept.HostileAcceptReport
-        | hostile_uploads.HostileUploadsReport
-        | hostile_holders.HostileHoldersReport
-    ] = field(default_factory=list)
-
-    @property
-    def good(self) -> bool:
-        return all(part.good for part in self.parts)
-
-    def text(self) -> str:
-        return "\n".join(part.text() for part in self.parts)
-
-
-async def run(plan: HostilePlan) -> HostileReport:
+async def run(plan: HostilePlan) -> PartsReport:
     """Raises BenchFailed."""
-    report = HostileReport()
+    report = PartsReport(between="\n")
     for scene in plan.scenes:
         if scene == "newcomers":
             accept = hostile_accept.HostileAcceptPlan(rounds=plan.rounds, seconds=plan.seconds)

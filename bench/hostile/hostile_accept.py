@@ -28,9 +28,9 @@ from statistics import median, quantiles
 from bench.hostile import hostile_clients
 from bench.hostile.hostile_clients import Attack, Attacked, Requesting, Visit, Visited, Visits
 from bench.lab.load_process import run_task
-from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
+from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, haproxy_command, nginx_command, nginx_names
 from bench.lab.procfs import KIB, Cores, memory, run_seconds
-from bench.lab.programs import BenchFailed, need, program
+from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import Server, free_ports, serving, styx
 from bench.report import table, verdict
 from bench.stubs.fixed_routes import backend_entry, served_routes
@@ -323,14 +323,9 @@ async def _edge(name: str, directory: Path, core: int, plan: HostileAcceptPlan) 
             yield await stack.enter_async_context(styx(directory, url, core=core, checkout=plan.checkout))
             return
         (port,) = free_ports(1)
-        conf = directory / f"{name}.conf"
-        template, command = (
-            (NGINX_CONF, [program("nginx"), "-e", str(directory / "nginx.errors"), "-c", str(conf)])
-            if name == "nginx"
-            else (HAPROXY_CONF, [program("haproxy"), "-db", "-f", str(conf)])
-        )
+        template, command_of = (NGINX_CONF, nginx_command) if name == "nginx" else (HAPROXY_CONF, haproxy_command)
         hosts = {"maxconn": 4096, "host": HOST, "sink_host": SINK_HOST, "site": site, "sink": sink}
-        conf.write_text(template.format(**nginx_names("nginx", directory), **hosts, port=port))
+        command = command_of(template.format(**nginx_names("nginx", directory), **hosts, port=port), directory)
         yield await stack.enter_async_context(serving(name, command, directory=directory, port=port, core=core))
 
 

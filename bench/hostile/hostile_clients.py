@@ -7,15 +7,15 @@ import asyncio
 import os
 import selectors
 import socket
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from random import Random
 from typing import cast
 
 import msgspec
 import uvloop
+
+from bench.lab.task_files import play_task
 
 TURN = 0.01
 "Seconds between two writes of one attacker that keeps a rate."
@@ -246,16 +246,13 @@ def _wait_until(moment: float) -> None:
         time.sleep(rest)
 
 
-def main(todo: Path, result: Path) -> None:
-    """Read, play, write."""
-    wanted = msgspec.json.decode(todo.read_bytes(), type=Attack | Requesting | Visits)
-    if isinstance(wanted, Visits):
-        result.write_bytes(msgspec.json.encode(uvloop.run(Visitors(wanted).play())))
-        return
+def play(task: Attack | Requesting | Visits) -> Attacked | Visited:
+    """Come as one of them."""
+    if isinstance(task, Visits):
+        return uvloop.run(Visitors(task).play())
     os.nice(5)  # visitors on the same core go first: it is they who are measured
-    played = uvloop.run(Requesters(wanted).play()) if isinstance(wanted, Requesting) else Attackers(wanted).play()
-    result.write_bytes(msgspec.json.encode(played))
+    return uvloop.run(Requesters(task).play()) if isinstance(task, Requesting) else Attackers(task).play()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    play_task(cast(type[Attack | Requesting | Visits], Attack | Requesting | Visits), play)

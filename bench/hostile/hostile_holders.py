@@ -25,9 +25,9 @@ import uvloop
 
 from bench.lab.load_generator import Schedule
 from bench.lab.load_process import run_schedule
-from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
+from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, haproxy_command, nginx_command, nginx_names
 from bench.lab.procfs import KIB, Cores, memory
-from bench.lab.programs import need, program
+from bench.lab.programs import need
 from bench.lab.remote_machine import NoNamespace, remote_machine
 from bench.lab.servers import STYX_YAML, Server, free_ports, serving
 from bench.report import none_missed, table, verdict
@@ -298,14 +298,13 @@ async def _edge(
             config.write_text(usual.replace(f"127.0.0.1:{port}", f":{port}") + more + settings)
             command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
         else:
-            config = directory / f"{name}.conf"
-            template = NGINX_CONF if name == "nginx" else HAPROXY_CONF
-            names = nginx_names(name, directory)
-            config.write_text(
-                template.format(**names, port=port, backend=backend.port, maxconn=4000 if not within else 80)
+            template, command_of = (
+                (NGINX_CONF, nginx_command) if name == "nginx" else (HAPROXY_CONF, haproxy_command)
             )
-            nginx = [program("nginx"), "-e", str(directory / "nginx.errors"), "-c", str(config)]
-            command = nginx if name == "nginx" else [program("haproxy"), "-db", "-f", str(config)]
+            names = nginx_names(name, directory)
+            maxconn = 4000 if not within else 80
+            conf = template.format(**names, port=port, backend=backend.port, maxconn=maxconn)
+            command = command_of(conf, directory)
         command = [*within, *command]
         server = serving(name, command, directory=directory, port=port, core=bench.core)
         yield await stack.enter_async_context(server), backend

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-from bench.lab.peers import HAPROXY_TOP
+from bench.lab.peers import HAPROXY_TOP, haproxy_command
 from bench.lab.plain_http import request_head
 from bench.lab.procfs import Cores
-from bench.lab.programs import need, program
+from bench.lab.programs import need
 from bench.lab.servers import Server, free_ports, serving, styx
 from bench.report import table, verdict
 from bench.stubs.fixed_routes import fixed_routes
@@ -250,9 +250,8 @@ async def _edge(name: str, directory: Path, core: int, plan: HostileUploadsPlan)
         if name == "direct":
             yield first
         elif name == "haproxy":
-            conf = directory / "haproxy.conf"
-            conf.write_text(HAPROXY_CONF.format(maxconn=4096, port=port, first=first, second=second))
-            yield (await start(name, [program("haproxy"), "-db", "-f", str(conf)], port, core)).port
+            conf = HAPROXY_CONF.format(maxconn=4096, port=port, first=first, second=second)
+            yield (await start(name, haproxy_command(conf, directory), port, core)).port
         else:
             url = await stack.enter_async_context(fixed_routes("site", [first, second]))
             server = await stack.enter_async_context(styx(directory, url, core=core, checkout=plan.checkout))

@@ -142,7 +142,7 @@ async def run(plan: IntruderPlan) -> IntruderReport:
 async def _as_unprivileged(attack: Attack) -> None:
     edge = attack.edge
     await _settled(attack)
-    before, requested = edge.processes(), attack.core.questions[HOST]
+    before, requested = edge.processes(), attack.core.lookups[HOST]
     edge.configure(timeouts={"keep_alive": "33s"})  # so a reload would have something to do
     _report_requests(attack, "over the admin address", await attack.act("requests"))
     _report_requests(attack, "over Unix sockets", await attack.act("unix_sockets"))
@@ -152,7 +152,7 @@ async def _as_unprivileged(attack: Attack) -> None:
     await _nothing_happened(attack, before, requested)
     await edge.command("drain", "environment", "shop/live", "--end")  # what was done has to be undone
     await _settled(attack)
-    before, requested = edge.processes(), attack.core.questions[HOST]
+    before, requested = edge.processes(), attack.core.lookups[HOST]
     for act, what in (("control", "abstract sockets"), ("admin_connections", "admin address")):
         commanded = asyncio.create_task(_command_meanwhile(edge))
         seen = await attack.act(act)
@@ -177,8 +177,8 @@ async def _command_meanwhile(edge: Edge) -> tuple[int, str]:
 async def _settled(attack: Attack) -> None:
     """The site is known to both workers, and nobody requests it any more."""
     requested = -1
-    while requested != attack.core.questions[HOST]:
-        requested = attack.core.questions[HOST]
+    while requested != attack.core.lookups[HOST]:
+        requested = attack.core.lookups[HOST]
         await _send_request(attack, HOST)
         await asyncio.sleep(1.0)
 
@@ -206,7 +206,7 @@ async def _nothing_happened(attack: Attack, before: dict[str, int], requested: i
     if drains is None or msgspec.json.decode(drains):
         changes.append(f"drains: {(drains or b'none counts').decode()[:200]}")
     await _send_request(attack, HOST)
-    if attack.core.questions[HOST] != requested:
+    if attack.core.lookups[HOST] != requested:
         changes.append("routes were invalidated")
     attack.record(
         "  reloads, upgrades, drains, invalidations, restarts", "; ".join(changes) or "none", "none", not changes

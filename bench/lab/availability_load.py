@@ -9,17 +9,21 @@ server closed between two requests is no loss.
 import asyncio
 import signal
 import socket
+import ssl
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from random import Random
-from typing import cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 from zlib import crc32
 
 import msgspec
 import uvloop
+
+from bench.lab.task_files import play_task
 
 ENDING = 2.0
 "Seconds until a server that announced that it would close has done so."
@@ -28,6 +32,7 @@ BODY = 4096
 LARGE = 65536
 "Bytes of every 20th response."
 CRLF2 = b"\r\n\r\n"
+AnyProtocol = TypeVar("AnyProtocol", bound=asyncio.Protocol)
 WRONG_BODY, WRONG_SITE = "wrong body", "page of another site"
 "Kinds of faults, of which the second is the worst that an edge can do."
 
@@ -88,6 +93,36 @@ class Lost(Exception):
     """No right response came; the text is the kind of fault."""
 
 
+async def connected(
+    port: int,
+    make: Callable[[socket.socket], AnyProtocol],
+    *,
+    source: str = "",
+    tls: ssl.SSLContext | None = None,
+    host: str | None = None,
+) -> AnyProtocol:
+    """Connect to a port of this machine, from an address of it. `make`: the protocol of a socket that is connected.
+    `host`: whose certificate must be shown, with TLS.
+
+    Raises Lost.
+    """
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    sock.setblocking(False)
+    try:
+        if source:
+            sock.bind((source, 0))
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        _, wire = await loop.create_connection(lambda: make(sock), sock=sock, ssl=tls, server_hostname=host)
+    except OSError as error:
+        sock.close()
+        raise Lost("refused" if isinstance(error, ConnectionRefusedError) else f"connect: {error}") from error
+    except asyncio.CancelledError:
+        sock.close()
+        raise
+    return wire
+
+
 class Wire(asyncio.Protocol):
     """One connection."""
 
@@ -106,21 +141,7 @@ class Wire(asyncio.Protocol):
     @classmethod
     async def open(cls, port: int, source: str = "") -> "Wire":
         """To a port of this machine, from an address of it. Raises Lost."""
-        loop = asyncio.get_running_loop()
-        sock = socket.socket()
-        sock.setblocking(False)
-        try:
-            if source:
-                sock.bind((source, 0))
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            _, wire = await loop.create_connection(lambda: cls(sock), sock=sock)
-        except OSError as error:
-            sock.close()
-            raise Lost("refused" if isinstance(error, ConnectionRefusedError) else f"connect: {error}") from error
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        return wire
+        return await connected(port, cls, source=source)
 
     @property
     def dead(self) -> bool:
@@ -181,61 +202,129 @@ class Wire(asyncio.Protocol):
             self._response.set_exception(Lost("reset" if how == "reset" else kind))
 
 
-class AvailabilityGenerator:
-    """Plays one load."""
+async def send_all(
+    load: AvailabilityLoad,
+    rand: Random,
+    load_result: AvailabilityResult,
+    begin: Callable[[], None],
+    send: Callable[[int, float], Coroutine[Any, Any, None]],
+) -> None:
+    """Send the requests of a load, each when it is due, and wait for the end of all. `begin` is called before the
+    first; `send` sends one and gets its number, from 0, and when it was due."""
+    enough = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, enough.set)
+    begin()
+    due = time.monotonic()
+    end = due + load.seconds
+    async with asyncio.TaskGroup() as requests:
+        while (due := due + rand.expovariate(load.rate)) < end or not enough.is_set():
+            if due > time.monotonic():
+                await asyncio.sleep(due - time.monotonic())
+            requests.create_task(send(load_result.offered, due))
+            load_result.offered += 1
+
+
+class EchoRequest(msgspec.Struct, frozen=True):
+    """A request whose response says what arrived."""
+
+    method: str
+    site: str
+    target: str
+    body: bytes
+
+    @classmethod
+    def drawn(cls, rand: Random, hosts: Sequence[str], number: int) -> "EchoRequest":
+        """That of this number: hosts take turns, one of five is a POST, every tenth has a large response."""
+        body = rand.randbytes(rand.randint(1, BODY)) if rand.random() < 0.2 else b""
+        target = f"/{rand.getrandbits(64):x}/{LARGE if number % 20 < 2 else 0}"
+        return cls("POST" if body else "GET", hosts[number % len(hosts)], target, body)
+
+    def check(self, got: bytes) -> None:
+        """Raises Lost unless this is the body of its response."""
+        if got != echo(self.method, self.site, self.target, self.body):
+            raise Lost(WRONG_BODY if got.split(b" ", 2)[1:2] == [self.site.encode()] else WRONG_SITE)
+
+
+class AnyWire(Protocol):
+    """A connection that requests are sent on."""
+
+    port: int
+    "Of the client."
+
+    def close(self) -> None:
+        """Close it."""
+
+
+AnyWireT = TypeVar("AnyWireT", bound=AnyWire)
+
+
+class OpenLoop(ABC, Generic[AnyWireT]):
+    """Plays one load. What sends a request is that of a version of HTTP."""
+
+    new_every = 2
+    "One request of so many opens a connection."
 
     def __init__(self, load: AvailabilityLoad) -> None:
         self._load = load
         self._load_result = AvailabilityResult()
-        self._idle: deque[Wire] = deque()
-        self._busy = 0
-        "Requests that have a keep-alive connection, or wait for one."
+        self._wires: deque[AnyWireT] = deque()
+        "Connections that are kept."
         self._rand = Random(load.seed)
-        self._enough = False
 
     async def play(self, begin: Callable[[], None]) -> AvailabilityResult:
         """`begin` is called when it begins."""
-        load, load_result = self._load, self._load_result
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
-        begin()
-        due = time.monotonic()
-        end = due + load.seconds
-        async with asyncio.TaskGroup() as requests:
-            while (due := due + self._rand.expovariate(load.rate)) < end or not self._enough:
-                if due > time.monotonic():
-                    await asyncio.sleep(due - time.monotonic())
-                requests.create_task(self._one(load_result.offered, due))
-                load_result.offered += 1
-        for wire in self._idle:
+        await send_all(self._load, self._rand, self._load_result, begin, self._one)
+        for wire in self._wires:
             wire.close()
-        return load_result
-
-    def _stop(self) -> None:
-        self._enough = True
+        return self._load_result
 
     async def _one(self, number: int, due: float) -> None:
-        self._load_result.late_ms.append(1e3 * (time.monotonic() - due))
-        keep_alive = bool(number % 2)
-        wires: list[Wire] = []
+        begun = time.monotonic()
+        self._load_result.late_ms.append(1e3 * (begun - due))
+        used: list[AnyWireT] = []
         try:
             async with asyncio.timeout(self._load.time_limit):
-                await (self._on_keep_alive(number, wires) if keep_alive else self._on_new(number, wires))
+                await self._send(number, used)
         except (Lost, TimeoutError) as error:
-            wire = wires[0] if wires else None
-            self._load_result.faults.append(
-                Fault(
-                    kind=str(error) or "timeout",
-                    keep_alive=keep_alive,
-                    port=wire.port if wire else 0,
-                    due=due,
-                    sent=wire.sent if wire else 0.0,
-                    seen=time.monotonic(),
-                )
+            fault = Fault(
+                kind=str(error) or "timeout",
+                keep_alive=bool(number % self.new_every),
+                port=used[-1].port if used else 0,
+                due=due,
+                sent=self._give_up(used, begun),
+                seen=time.monotonic(),
             )
-            if wire is not None:
-                wire.close()
-            return
-        self._load_result.completed.append(Completed(wires[0].port, due, time.monotonic()))
+            self._load_result.faults.append(fault)
+        else:
+            self._load_result.completed.append(Completed(used[-1].port, due, time.monotonic()))
+
+    @abstractmethod
+    async def _send(self, number: int, used: list[AnyWireT]) -> None:
+        """Send the request of this number until its right response has come; the connections are added to `used`.
+
+        Raises Lost.
+        """
+
+    @abstractmethod
+    def _give_up(self, used: list[AnyWireT], begun: float) -> float:
+        """A request is lost that was begun then. Returns when it was written; 0 = it was not."""
+
+
+class AvailabilityGenerator(OpenLoop[Wire]):
+    """Plays one load over HTTP/1.1."""
+
+    def __init__(self, load: AvailabilityLoad) -> None:
+        super().__init__(load)
+        self._busy = 0
+        "Requests that have a keep-alive connection, or wait for one."
+
+    async def _send(self, number: int, used: list[Wire]) -> None:
+        await (self._on_keep_alive(number, used) if number % self.new_every else self._on_new(number, used))
+
+    def _give_up(self, used: list[Wire], begun: float) -> float:
+        for wire in used:
+            wire.close()
+        return used[-1].sent if used else 0.0
 
     async def _on_keep_alive(self, number: int, used: list[Wire]) -> None:
         wire = self._take_idle()
@@ -247,10 +336,10 @@ class AvailabilityGenerator:
             self._busy -= 1
         if wire.last:
             self._load_result.closed_between += 1
-        if wire.last or len(self._idle) >= self._load.keep_alive:
+        if wire.last or len(self._wires) >= self._load.keep_alive:
             wire.close()
         else:
-            self._idle.append(wire)
+            self._wires.append(wire)
 
     async def _open(self, number: int) -> Wire:
         sources = self._load.sources
@@ -258,8 +347,8 @@ class AvailabilityGenerator:
 
     def _take_idle(self) -> Wire | None:
         """The one that waits longest, once there are enough."""
-        while self._idle and len(self._idle) + self._busy >= self._load.keep_alive:
-            wire = self._idle.popleft()
+        while self._wires and len(self._wires) + self._busy >= self._load.keep_alive:
+            wire = self._wires.popleft()
             if not wire.dead:
                 return wire
             self._load_result.closed_between += 1
@@ -279,23 +368,19 @@ class AvailabilityGenerator:
         wire.close()
 
     async def _send_request(self, wire: Wire, number: int, *, close: bool) -> None:
-        rand = self._rand
-        host = self._load.hosts[number % len(self._load.hosts)]
-        body = rand.randbytes(rand.randint(1, BODY)) if rand.random() < 0.2 else b""
-        target = f"/{rand.getrandbits(64):x}/{LARGE if number % 20 < 2 else 0}"
-        method = "POST" if body else "GET"
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: */*", "User-Agent: open-loop"]
-        if body:
-            lines.append(f"Content-Length: {len(body)}")
+        request = EchoRequest.drawn(self._rand, self._load.hosts, number)
+        lines = [f"{request.method} {request.target} HTTP/1.1", f"Host: {request.site}"]
+        lines += ["Accept: */*", "User-Agent: open-loop"]
+        if request.body:
+            lines.append(f"Content-Length: {len(request.body)}")
         if close:
             lines.append("Connection: close")
-        response = await wire.send_request("\r\n".join([*lines, "", ""]).encode() + body)
+        response = await wire.send_request("\r\n".join([*lines, "", ""]).encode() + request.body)
         head, _, got = response.partition(CRLF2)
         if head[9:12] != b"200":
             reason = head.lower().partition(b"\r\nx-styx-error:")[2].split(b"\r\n", 1)[0].strip().decode()
             raise Lost(f"{head[9:12].decode()} {reason}".strip())
-        if got != echo(method, host, target, body):
-            raise Lost(WRONG_BODY if got.split(b" ", 2)[1:2] == [host.encode()] else WRONG_SITE)
+        request.check(got)
 
 
 def echo(method: str, site: str, target: str, body: bytes) -> bytes:
@@ -304,12 +389,11 @@ def echo(method: str, site: str, target: str, body: bytes) -> bytes:
     return line.ljust(int(target.rpartition("/")[2]), b".")
 
 
-def main(load: Path, result: Path) -> None:
-    """Read, play, write."""
-    todo = msgspec.json.decode(load.read_bytes(), type=AvailabilityLoad)
-    load_result = uvloop.run(AvailabilityGenerator(todo).play(result.with_suffix(".began").touch))
-    result.write_bytes(msgspec.json.encode(load_result))
+def main(generator: Callable[[AvailabilityLoad], OpenLoop[Any]]) -> None:
+    """Of a module that is run as above. `generator`: makes what plays the load."""
+    began = Path(sys.argv[2]).with_suffix(".began")
+    play_task(AvailabilityLoad, lambda load: uvloop.run(generator(load).play(began.touch)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(AvailabilityGenerator)

@@ -7,7 +7,6 @@ not from when it was sent, so that a generator that falls behind cannot hide it.
 import asyncio
 import math
 import ssl
-import sys
 from collections import Counter, deque
 from pathlib import Path
 from random import Random
@@ -18,6 +17,7 @@ import uvloop
 
 from bench.lab.plain_http import Broken, Connection, Reply
 from bench.lab.start_signal import report_ready, wait_for_start
+from bench.lab.task_files import play_task
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,11 +157,5 @@ def reason(reply: Reply) -> str:
     return reply.fields.get("x-styx-error") or reply.fields.get("x-styx-refused") or ""
 
 
-def main(schedule: Path, result: Path) -> None:
-    """Read, play, write."""
-    load_result = uvloop.run(LoadGenerator(msgspec.json.decode(schedule.read_bytes(), type=Schedule)).play())
-    result.write_bytes(msgspec.json.encode(load_result))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    play_task(Schedule, lambda schedule: uvloop.run(LoadGenerator(schedule).play()))

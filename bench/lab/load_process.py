@@ -12,7 +12,7 @@ from bench.lab import availability_load, load_generator
 from bench.lab.availability_load import AvailabilityLoad, AvailabilityResult
 from bench.lab.load_generator import LoadResult, Schedule
 from bench.lab.plain_http import TIMEOUT as REPLY_TIMEOUT
-from bench.lab.programs import BenchFailed
+from bench.lab.programs import BenchFailed, end_of
 from bench.lab.servers import spawn, until
 from bench.lab.start_signal import READY_DEADLINE
 from edge.platform.child_process import ChildProcess
@@ -36,14 +36,7 @@ async def run_task(
     task_file.write_bytes(msgspec.json.encode(task))
     result_file.unlink(missing_ok=True)
     process = spawn(module, directory, task_file, result_file, name=name)
-    try:
-        async with asyncio.timeout(time_limit):
-            await process.ended.wait()
-    except TimeoutError:
-        raise BenchFailed(f"{name} did not end") from None
-    finally:
-        process.kill()
-        await process.ended.wait()
+    await end_of(process, time_limit, lambda: f"{name} did not end")
     if not result_file.exists():
         raise BenchFailed(f"{name} failed: {process.last_words()}")
     return msgspec.json.decode(result_file.read_bytes(), type=result_type)

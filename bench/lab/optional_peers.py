@@ -14,7 +14,8 @@ from bench.lab.peers import ProxySetup
 from bench.lab.programs import program
 from bench.lab.servers import Server, free_ports, serving
 
-ENVOY_YAML = """\
+TYPES = "type.googleapis.com"
+ENVOY_TOP = """\
 static_resources:
   listeners:
   - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
@@ -24,13 +25,31 @@ static_resources:
         typed_config:
           "@type": {types}/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: edge
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": {types}/envoy.extensions.filters.http.router.v3.Router}}
+"""
+"One listener; more of its connection manager follows, with `route_config`, which leads to the cluster `site`."
+ENVOY_CLUSTER = """\
+  clusters:
+  - name: site
+    connect_timeout: 1s
+    type: STATIC
+    lb_policy: LEAST_REQUEST
+    load_assignment:
+      cluster_name: site
+      endpoints:
+      - lb_endpoints:
+{servers}
+"""
+"More of the cluster may follow."
+ENVOY_YAML = (
+    ENVOY_TOP
+    + """\
           use_remote_address: true
           via: "1.1 envoy"
           always_set_request_id_in_response: true
 {access_log}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": {types}/envoy.extensions.filters.http.router.v3.Router}}
           route_config:
             request_headers_to_add:
             - header: {{key: X-Forwarded-Port, value: "%DOWNSTREAM_LOCAL_PORT%"}}
@@ -45,19 +64,13 @@ static_resources:
               routes:
               - match: {{prefix: "/"}}
                 route: {{cluster: site, timeout: 60s}}
-  clusters:
-  - name: site
-    connect_timeout: 1s
-    type: STATIC
-    lb_policy: LEAST_REQUEST
+"""
+    + ENVOY_CLUSTER
+    + """\
     circuit_breakers:
       thresholds: [{{max_connections: 10000, max_pending_requests: 10000, max_requests: 10000}}]
-    load_assignment:
-      cluster_name: site
-      endpoints:
-      - lb_endpoints:
-{servers}
 """
+)
 ENVOY_LOG = """\
           access_log:
           - name: envoy.access_loggers.file
@@ -70,7 +83,6 @@ ENVOY_LOG = """\
                   method: "%REQ(:METHOD)%", host: "%REQ(:AUTHORITY)%", target: "%REQ(:PATH)%",
                   status: "%RESPONSE_CODE%", bytes_in: "%BYTES_RECEIVED%", bytes_out: "%BYTES_SENT%",
                   backend: "%UPSTREAM_HOST%", total: "%DURATION%", flags: "%RESPONSE_FLAGS%"}}"""
-TYPES = "type.googleapis.com"
 
 CADDYFILE = """\
 {{
@@ -117,22 +129,34 @@ def caddy_program() -> str | None:
 async def envoy(directory: Path, backend_ports: Sequence[int], setup: ProxySetup) -> AsyncIterator[Server]:
     """Envoy until the end of the block. Raises BenchFailed."""
     (port,) = free_ports(1)
-    endpoint = "      - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}"
     log = directory / "envoy.log"
-    path = directory / "envoy.yaml"
-    path.write_text(
-        ENVOY_YAML.format(
-            port=port,
-            types=TYPES,
-            hosts=", ".join(f'"{name}"' for host in setup.hosts for name in (host, f"{host}:{port}")),
-            access_log=ENVOY_LOG.format(types=TYPES, path=log) if setup.access_log else "",
-            servers="\n".join("  " + endpoint.format(backend) for backend in backend_ports),
-        )
+    conf = ENVOY_YAML.format(
+        **envoy_names(port, backend_ports),
+        hosts=", ".join(f'"{name}"' for host in setup.hosts for name in (host, f"{host}:{port}")),
+        access_log=ENVOY_LOG.format(types=TYPES, path=log) if setup.access_log else "",
     )
-    command = [envoy_program() or "envoy", "-c", str(path), "--concurrency", str(setup.workers)]
-    command += ["--log-level", "error", "--disable-hot-restart"]
-    async with serving("envoy", command, directory=directory, port=port, core=setup.core) as server:
+    async with serving_envoy(conf, directory, port, workers=setup.workers, core=setup.core) as server:
         yield replace(server, log=log)
+
+
+def envoy_names(port: int, backend_ports: Sequence[int]) -> dict[str, object]:
+    """Values for ENVOY_TOP and ENVOY_CLUSTER."""
+    endpoint = "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}"
+    servers = "\n".join(endpoint.format(backend) for backend in backend_ports)
+    return {"port": port, "types": TYPES, "servers": servers}
+
+
+@asynccontextmanager
+async def serving_envoy(
+    conf: str, directory: Path, port: int, *, workers: int = 1, core: int | None = None
+) -> AsyncIterator[Server]:
+    """Envoy with this configuration, which has it listen on `port`. Raises BenchFailed."""
+    path = directory / "envoy.yaml"
+    path.write_text(conf)
+    command = [envoy_program() or "envoy", "-c", str(path), "--concurrency", str(workers)]
+    command += ["--log-level", "error", "--disable-hot-restart"]
+    async with serving("envoy", command, directory=directory, port=port, core=core) as server:
+        yield server
 
 
 @asynccontextmanager

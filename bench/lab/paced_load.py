@@ -11,13 +11,13 @@ import os
 import select
 import socket
 import ssl
-import sys
 import time
 from collections import deque
-from pathlib import Path
 from random import Random
 
 import msgspec
+
+from bench.lab.task_files import play_task
 
 END = b"\r\n\r\n"
 DRAIN = 1.0
@@ -224,11 +224,5 @@ def percentile(ordered: list[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def main(load: Path, result: Path) -> None:
-    """Read the load, send it, and write the result."""
-    paced = PacedGenerator(msgspec.json.decode(load.read_bytes(), type=PacedLoad)).run()
-    result.write_bytes(msgspec.json.encode(paced))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    play_task(PacedLoad, lambda load: PacedGenerator(load).run())

@@ -2,7 +2,7 @@
 
 Each proxy routes by hostname, keeps connections to its backends, balances by least requests, adds the same
 forwarding fields to requests and the same fields to responses, and writes one line per request to an access log.
-Look-ups of routes, demerits and the refusal ladder are features of styx alone. Envoy and Caddy are in
+Lookups of routes, demerits and the refusal ladder are features of styx alone. Envoy and Caddy are in
 `bench/lab/optional_peers.py`.
 """
 
@@ -171,7 +171,8 @@ async def backends(directory: Path, count: int = 3) -> AsyncIterator[list[int]]:
     (directory / HUGE_PATH.lstrip("/")).write_bytes(HUGE_BODY)
     blocks = [BACKEND_SERVER.format(port=port, dir=directory, id=f"b{n}") for n, port in enumerate(ports, 1)]
     conf = BACKENDS_CONF.format(**nginx_names("backends", directory), servers="".join(blocks))
-    async with _nginx("backends", conf, directory, ports[0], core=None):
+    command = nginx_command(conf, directory, "backends")
+    async with serving("backends", command, directory=directory, port=ports[0]):
         yield ports
 
 
@@ -192,7 +193,8 @@ async def nginx(directory: Path, backend_ports: Sequence[int], setup: ProxySetup
         else f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {setup.tls}; ssl_certificate_key {setup.tls};",
         servers="\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports),
     )
-    async with _nginx("nginx", conf, directory, port, core=setup.core) as server:
+    command = nginx_command(conf, directory)
+    async with serving("nginx", command, directory=directory, port=port, core=setup.core) as server:
         yield server
 
 
@@ -202,30 +204,32 @@ async def haproxy(directory: Path, backend_ports: Sequence[int], setup: ProxySet
     (port,) = free_ports(1)
     servers = "\n".join(f"    server b{n} 127.0.0.1:{backend}" for n, backend in enumerate(backend_ports, 1))
     (directory / "haproxy.map").write_text("".join(f"{host} site\n" for host in setup.hosts))
-    path = directory / "haproxy.cfg"
-    path.write_text(
-        HAPROXY_CONF.format(
-            port=port,
-            dir=directory,
-            servers=servers,
-            ssl="" if setup.tls is None else f" ssl crt {setup.tls} alpn http/1.1",
-            workers=setup.workers,
-            log_target="log stdout format raw local0" if setup.access_log else "",
-            log_options="log global\n    option httplog" if setup.access_log else "",
-        )
+    conf = HAPROXY_CONF.format(
+        port=port,
+        dir=directory,
+        servers=servers,
+        ssl="" if setup.tls is None else f" ssl crt {setup.tls} alpn http/1.1",
+        workers=setup.workers,
+        log_target="log stdout format raw local0" if setup.access_log else "",
+        log_options="log global\n    option httplog" if setup.access_log else "",
     )
-    command = [program("haproxy"), "-db", "-f", str(path)]
+    command = haproxy_command(conf, directory)
     async with serving("haproxy", command, directory=directory, port=port, core=setup.core) as server:
         yield replace(server, log=directory / "haproxy.out")
 
 
-@asynccontextmanager
-async def _nginx(name: str, conf: str, directory: Path, port: int, *, core: int | None) -> AsyncIterator[Server]:
+def nginx_command(conf: str, directory: Path, name: str = "nginx") -> list[str]:
+    """Runs nginx with this configuration, which is written to a file of the directory. `name`: of its files."""
     path = directory / f"{name}.conf"
     path.write_text(conf)
-    command = [program("nginx"), "-e", str(directory / f"{name}.errors"), "-c", str(path)]
-    async with serving(name, command, directory=directory, port=port, core=core) as server:
-        yield server
+    return [program("nginx"), "-e", str(directory / f"{name}.errors"), "-c", str(path)]
+
+
+def haproxy_command(conf: str, directory: Path) -> list[str]:
+    """What runs HAProxy with this configuration, which is written to a file of the directory."""
+    path = directory / "haproxy.cfg"
+    path.write_text(conf)
+    return [program("haproxy"), "-db", "-f", str(path)]
 
 
 def nginx_names(name: str, directory: Path, *, workers: int = 1) -> dict[str, object]:

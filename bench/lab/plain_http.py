@@ -35,10 +35,19 @@ class Connection:
         "False: the next request needs another one."
 
     @classmethod
-    async def open(cls, port: int, tls: ssl.SSLContext | None = None, host: str | None = None) -> "Connection":
-        """To a port of this machine. `host`: whose certificate must be shown, with TLS. Raises Broken."""
+    async def open(
+        cls, port: int, tls: ssl.SSLContext | None = None, host: str | None = None, source: str = ""
+    ) -> "Connection":
+        """To a port of this machine, from an address of it. `host`: whose certificate must be shown, with TLS.
+
+        Raises Broken.
+        """
+        local = (source, 0) if source else None
         try:
-            return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host))
+            streams = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=tls, server_hostname=host, local_addr=local
+            )
+            return cls(*streams)
         except OSError as error:
             raise Broken(f"port {port}: {error.strerror}") from error
 
@@ -56,6 +65,11 @@ class Connection:
         self.usable = reply.fields.get("connection", "").lower() != "close"
         return reply
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has closed it, as far as this process knows."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
     def close(self) -> None:
         self._writer.close()
 
@@ -64,17 +78,25 @@ class Connection:
         pairs = (line.partition(":") for line in lines)
         fields = {name.lower(): value.strip() for name, _, value in pairs}
         if fields.get("transfer-encoding") == "chunked":
-            body = await self._chunks()
+            body = await self._chunks(fields.get("x-request-id", "none"))
         else:
             body = await self._reader.readexactly(int(fields.get("content-length", 0)))
         return Reply(int(first.split(" ")[1]), fields, body)
 
-    async def _chunks(self) -> bytes:
+    async def _chunks(self, request_id: str) -> bytes:
         body = bytearray()
-        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+        while size := _chunk_size(await self._reader.readuntil(b"\r\n"), len(body), request_id):
             body += (await self._reader.readexactly(size + 2))[:-2]
         await self._reader.readuntil(b"\r\n")
         return bytes(body)
+
+
+def _chunk_size(line: bytes, at: int, request_id: str) -> int:
+    """Raises Broken: what came instead, after how many bytes of the body, and of which request."""
+    try:
+        return int(line, 16)
+    except ValueError:
+        raise Broken(f"{line[:80]!r} instead of a chunk, after {at} bytes, request {request_id}") from None
 
 
 def request_head(host: str, line: str, fields: Mapping[str, str]) -> bytes:

@@ -24,6 +24,20 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """Of one process, in bytes. Proportional: a page counts in equal shares for the processes that have it."""
+
+    resident: int
+    proportional: int
+    "Pss: with files that it maps, such as the interpreter, which any other process of the machine may share."
+    proportional_heap: int
+    "Pss_Anon: heap and stacks only."
+    own: int
+    "Uss: what would be free without it."
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cores:
     """Who runs where, so that a proxy has a core of its own."""
 
@@ -67,6 +81,18 @@ def memory(pid: int) -> Memory:
         sum(_kibibytes("VmRSS", status) for status in statuses),
         sum(_kibibytes("RssAnon", status) for status in statuses),
     )
+
+
+def footprint(pid: int) -> Footprint | None:
+    """Now; None = it has ended."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return None
+    own = _kibibytes("Private_Clean", rollup) + _kibibytes("Private_Dirty", rollup)
+    resident, proportional, heap = (_kibibytes(name, rollup) for name in ("Rss", "Pss", "Pss_Anon"))
+    return Footprint(resident, proportional, heap, own, descriptors) if resident else None
 
 
 def family(pid: int) -> list[int]:

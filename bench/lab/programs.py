@@ -1,7 +1,11 @@
 """Finds the programs that a benchmark needs, and names the packages of those that are missing."""
 
+import asyncio
 import os
 import shutil
+from collections.abc import Callable
+
+from edge.platform.child_process import ChildProcess
 
 PACKAGES = {
     "h2load": "nghttp2-client",
@@ -32,6 +36,19 @@ def program(name: str) -> str:
     """Where it is. Raises BenchFailed."""
     need(name)
     return _path(name) or name
+
+
+async def end_of(child: ChildProcess, seconds: float, late: Callable[[], str]) -> None:
+    """Wait until a child ends by itself; it is killed after so many seconds, and when this is cancelled. Raises
+    BenchFailed with the text of `late` if it had to be killed."""
+    try:
+        async with asyncio.timeout(seconds):
+            await child.ended.wait()
+    except TimeoutError:
+        raise BenchFailed(late()) from None
+    finally:
+        child.kill()
+        await child.ended.wait()
 
 
 def _path(name: str) -> str | None:

@@ -56,7 +56,7 @@ class RedisServer:
             await self._child.ended.wait()
 
     def freeze(self) -> None:
-        """It takes connections and questions, and says nothing."""
+        """It takes connections and requests, and responds to none."""
         assert self._child is not None
         self._child.send_signal(signal.SIGSTOP)
 

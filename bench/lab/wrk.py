@@ -1,13 +1,12 @@
 """Closed-loop load by wrk: as many requests as the connections can carry."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from bench.lab.programs import BenchFailed, program
+from bench.lab.programs import BenchFailed, end_of, program
 from edge.platform.child_process import ChildProcess
 
 MARK = "styx-bench "
@@ -151,14 +150,7 @@ class Wrk:
         command = [program("wrk"), "-t", str(threads), "-c", str(self._connections), "--latency", *self._fields]
         command += ["-s", str(script), "-d", f"{max(1, round(seconds))}s", url]
         wrk = ChildProcess.spawn(command, log=self._log, env={"LC_ALL": "C"})
-        try:
-            async with asyncio.timeout(seconds + GRACE):
-                await wrk.ended.wait()
-        except TimeoutError:
-            raise BenchFailed(f"wrk did not end: {url}") from None
-        finally:
-            wrk.kill()
-            await wrk.ended.wait()
+        await end_of(wrk, seconds + GRACE, lambda: f"wrk did not end: {url}")
         return self._result(url)
 
     def _result(self, url: str) -> WrkResult:

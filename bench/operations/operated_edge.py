@@ -127,16 +127,17 @@ async def operated(
     home: Path = ROOT,
     python: Sequence[str] = (sys.executable,),
     listener: Mapping[str, Any] | None = None,
+    more_listeners: Sequence[Mapping[str, Any]] = (),
 ) -> AsyncIterator[Edge]:
     """Ready, until the end of the block. `sock`: its listening socket, held by us. `home`: where its code lies.
-    `listener`: settings of the listener besides its address.
+    `listener`: settings of the listener besides its address; `more_listeners`: others, with theirs.
 
     Raises BenchFailed when it does not come up.
     """
     admin_port, own = free_ports(2)
     edge = Edge(name, port or own, admin_port, directory, dict(settings))
     edge.configure(
-        listeners=[{"address": f"127.0.0.1:{edge.port}", **(listener or {})}],
+        listeners=[{"address": f"127.0.0.1:{edge.port}", **(listener or {})}, *more_listeners],
         admin={"address": f"127.0.0.1:{admin_port}"},
     )
     edge.subreaper = ChildProcess.spawn(

@@ -156,8 +156,8 @@ async def _cpu(
         folder.mkdir()
         kinds[kind] = Wrk(folder, connections=64, headers=BROWSER, lua=SPREAD % (hostnames, HOSTNAMES_A_SITE))
         lookups = -1
-        while lookups < core_api.questions.total():  # each is looked up when it is first used: it may have changed
-            lookups = core_api.questions.total()
+        while lookups < core_api.lookups.total():  # each is looked up when it is first used: it may have changed
+            lookups = core_api.lookups.total()
             for edge in edges:
                 await kinds[kind].run(edge.server.url(peers.TINY_PATH), SECONDS)
     costs: dict[str, list[float]] = {"one": [], "many": []}

@@ -51,7 +51,7 @@ async def know_many(stage: Stage) -> None:
     async with unknown_host_clients(plan, _folder(stage, "crowd")) as clients:
         clients.begin()
         deadline = time.monotonic() + 60.0
-        while sum(hostname.startswith(CLIENT_HOSTS) for hostname in stage.core.questions) < many:
+        while sum(hostname.startswith(CLIENT_HOSTS) for hostname in stage.core.lookups) < many:
             if time.monotonic() > deadline:
                 raise BenchFailed("the edge did not ask for all hostnames in time")
             await asyncio.sleep(0.2)
@@ -102,7 +102,7 @@ async def changes_by_engine(stage: Stage) -> None:
 
 async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) -> None:
     rand, many, number = Random(1), _many(stage), 0
-    workers, lookups = stage.edge.workers(), stage.core.questions.total()
+    workers, lookups = stage.edge.workers(), stage.core.lookups.total()
     began, seconds = time.monotonic(), min(stage.seconds, CHANGES_FOR)
     stage.monitor.mark("changes are published")
     while (passed := time.monotonic() - began) < seconds:
@@ -112,10 +112,10 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
         await asyncio.sleep(TICK)
     stage.monitor.mark("that was all")
     await asyncio.sleep(1.0)
-    lookups = stage.core.questions.total() - lookups
+    lookups = stage.core.lookups.total() - lookups
     stage.facts += [
         Fact("changes published", f"{number / seconds:.0f}/s, {many} more hostnames known"),
-        Fact("look-ups at the core API meanwhile", f"{lookups / seconds:.0f}/s"),
+        Fact("lookups at the core API meanwhile", f"{lookups / seconds:.0f}/s"),
         Fact(
             "workers replaced",
             str(len(set(workers) - set(stage.edge.workers()))),
@@ -154,7 +154,7 @@ async def unknown_hosts_flood(stage: Stage) -> None:
     statuses = ", ".join(f"{count} x {status}" for status, count in list(clients.result.statuses.items())[:4])
     stage.facts += [
         Fact("unknown hostnames: responses", f"{clients.result.rate:.0f}/s: {statuses}"),
-        Fact("questions to the core API in one second, at most", str(stage.core.most_in_a_second(began))),
+        Fact("lookups at the core API in one second, at most", str(stage.core.most_in_a_second(began))),
     ]
 
 

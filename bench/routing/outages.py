@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from bench.lab.availability_load import AvailabilityLoad, AvailabilityResult
 from bench.lab.load_process import result_of, running_load
@@ -55,7 +55,7 @@ class OutagesPlan:
     seed: int = 1
     scenes: Sequence[str] = tuple(ALL_SCENES)
 
-    def shorter(self) -> "OutagesPlan":
+    def shorter(self) -> Self:
         """To see that everything works; too short for latencies that mean much."""
         return replace(self, seconds=6.0, calm=4.0)
 

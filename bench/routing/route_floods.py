@@ -7,6 +7,7 @@ from statistics import median
 from bench.lab import peers
 from bench.lab.procfs import Cores, memory
 from bench.lab.wrk import Wrk
+from bench.report import SceneFact
 from bench.routing.route_stage import (
     CONCURRENCY,
     FLOOD,
@@ -18,7 +19,6 @@ from bench.routing.route_stage import (
     NORMAL,
     P99_GOAL,
     RATE,
-    Line,
     RoutesPlan,
     running_stage,
     statuses_text,
@@ -41,16 +41,16 @@ ADDRESS = (
 )
 
 
-async def floods(plan: RoutesPlan) -> list[Line]:
+async def floods(plan: RoutesPlan) -> list[SceneFact]:
     cores = Cores.split()
-    lines: list[Line] = []
+    lines: list[SceneFact] = []
     with cores.reserved():
         for clients in ("one client", "many clients"):
             lines += await _flood_by(clients, plan, cores.proxy)
     return lines
 
 
-async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
+async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[SceneFact]:
     many = clients == "many clients"
     async with running_stage(behind_proxy=many, core=core) as stage:
         lua = MADE_UP.format(
@@ -59,7 +59,7 @@ async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
         wrk = Wrk(stage.directory, connections=FLOOD_CONNECTIONS, headers={}, lua=lua, any_status=True)
         await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
         begun, memory_before = asyncio.get_running_loop().time(), memory(stage.styx.server.pid).resident
-        known_before = sum(stage.core.questions[host] for host in NORMAL)
+        known_before = sum(stage.core.lookups[host] for host in NORMAL)
         p99s: list[tuple[float, float]] = []
         rates: list[float] = []
         wrong: Counter[str] = Counter()
@@ -79,35 +79,37 @@ async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
                 wrong.update({status: n for status, n in beside.statuses.items() if status != "200"})
         grown = memory(stage.styx.server.pid).resident - memory_before
         kept = await stage.metric("styx_routes")
-        known_requested = sum(stage.core.questions[host] for host in NORMAL) - known_before
+        known_requested = sum(stage.core.lookups[host] for host in NORMAL) - known_before
     ratio, rate = median(with_it / without for with_it, without in p99s), stage.core.most_in_a_second(begun)
     scene = f"flood by {clients}"
     return [
-        Line(scene, "made-up names a second", ", ".join(f"{rate:.0f}" for rate in rates), "", None),
-        Line(
+        SceneFact(scene, "made-up names a second", ", ".join(f"{rate:.0f}" for rate in rates), "", None),
+        SceneFact(
             scene,
             "p99 of known hostnames: ms beside it / beside one elsewhere",
             f"{', '.join(f'{a:.1f}/{b:.1f}' for a, b in p99s)}: x {ratio:.2f}",
             f"<= {P99_GOAL}",
             ratio <= P99_GOAL,
         ),
-        Line(scene, "known hostnames, not 200", statuses_text(wrong), "nothing", not wrong),
-        Line(scene, "known hostnames still known", f"{kept:.0f}", str(KNOWN), kept == KNOWN),
-        Line(scene, "questions about them meanwhile", str(known_requested), "", None),
-        Line(
+        SceneFact(scene, "known hostnames, not 200", statuses_text(wrong), "nothing", not wrong),
+        SceneFact(scene, "known hostnames still known", f"{kept:.0f}", str(KNOWN), kept == KNOWN),
+        SceneFact(scene, "lookups of them meanwhile", str(known_requested), "", None),
+        SceneFact(
             scene,
-            "questions in one second",
+            "lookups in one second",
             str(rate),
             "<= 450 (twice limits.unknown_hosts, and bursts)",
             rate <= 450,
         ),
-        Line(scene, "questions in all", str(sum(m >= begun for m in stage.core.moments)), "", None),
-        Line(
+        SceneFact(scene, "lookups in all", str(sum(m >= begun for m in stage.core.moments)), "", None),
+        SceneFact(
             scene,
             "in flight at once",
             str(stage.core.most_in_flight),
             f"<= {CONCURRENCY}",
             stage.core.most_in_flight <= CONCURRENCY,
         ),
-        Line(scene, "memory grown", f"{grown / MIB:.1f} MiB", f"< {MEMORY_GOAL // MIB} MiB", grown < MEMORY_GOAL),
+        SceneFact(
+            scene, "memory grown", f"{grown / MIB:.1f} MiB", f"< {MEMORY_GOAL // MIB} MiB", grown < MEMORY_GOAL
+        ),
     ]

@@ -15,13 +15,13 @@ from bench.lab.plain_http import Broken, Connection
 from bench.lab.servers import free_ports
 from bench.lab.start_signal import StartSignal
 from bench.lab.styx_under_test import StyxUnderTest, styx_under_test
+from bench.report import SceneFact
 from bench.routing.route_stage import (
     CONCURRENCY,
     NORMAL,
     QUEUE,
     RATE,
     RECOVERY_GOAL,
-    Line,
     RoutesPlan,
     Stage,
     running_stage,
@@ -32,7 +32,7 @@ from bench.stubs.fixed_routes import backend_entry
 from bench.stubs.stub_containers import StubPlan, Trouble
 
 
-async def first_requests(plan: RoutesPlan) -> list[Line]:
+async def first_requests(plan: RoutesPlan) -> list[SceneFact]:
     async with running_stage() as stage:
         hosts = [f"new-{n}.test" for n in range(plan.new)]
         gate, opening = asyncio.Event(), asyncio.Semaphore(200)
@@ -57,12 +57,12 @@ async def first_requests(plan: RoutesPlan) -> list[Line]:
             began = monotonic()
             gate.set()
         took = monotonic() - began
-    lookups, most = stage.core.questions, stage.core.most_in_flight
-    questions = f"{lookups.total()} for {len(lookups)} hostnames"
+    lookups, most = stage.core.lookups, stage.core.most_in_flight
+    seen = f"{lookups.total()} for {len(lookups)} hostnames"
     return [
-        Line("first", "questions", questions, str(plan.new), lookups.total() == plan.new),
-        Line("first", "in flight at once", str(most), f"<= {CONCURRENCY}", most <= CONCURRENCY),
-        Line(
+        SceneFact("first", "lookups", seen, str(plan.new), lookups.total() == plan.new),
+        SceneFact("first", "in flight at once", str(most), f"<= {CONCURRENCY}", most <= CONCURRENCY),
+        SceneFact(
             "first",
             f"responses, in {took:.1f} s",
             str(dict(statuses)),
@@ -72,8 +72,8 @@ async def first_requests(plan: RoutesPlan) -> list[Line]:
     ]
 
 
-async def core_api_faults(plan: RoutesPlan) -> list[Line]:
-    lines: list[Line] = []
+async def core_api_faults(plan: RoutesPlan) -> list[SceneFact]:
+    lines: list[SceneFact] = []
     async with running_stage(max_age=2) as stage:
         await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
         for trouble in plan.troubles:
@@ -81,7 +81,7 @@ async def core_api_faults(plan: RoutesPlan) -> list[Line]:
     return lines
 
 
-async def _fault(stage: Stage, trouble: str, seconds: float) -> list[Line]:
+async def _fault(stage: Stage, trouble: str, seconds: float) -> list[SceneFact]:
     scene, lookups = f"core API: {trouble}", trouble not in ("empty list", "older generation")
     new = [f"new-{trouble.replace(' ', '-')}-{n}.test" for n in range(100_000)]
     await stage.core.fall(trouble)
@@ -96,20 +96,24 @@ async def _fault(stage: Stage, trouble: str, seconds: float) -> list[Line]:
     await stage.play("after", NORMAL, RATE, 2.0)
     wrong = {status: n for status, n in known.statuses.items() if status != "200"}
     most, in_a_second = stage.core.most_in_flight, stage.core.most_in_a_second(returned)
-    lines = [Line(scene, "known hostnames, not 200", statuses_text(wrong), "nothing", not wrong)]
+    lines = [SceneFact(scene, "known hostnames, not 200", statuses_text(wrong), "nothing", not wrong)]
     if lookups:
         waits = sorted(unknown.all_ms)
         seen = f"{statuses_text(unknown.statuses)}; p50 {waits[len(waits) // 2]:.0f} ms, longest {waits[-1]:.0f}"
         lines.append(
-            Line(scene, "unknown ones", seen, "503 lookup_failed", set(unknown.statuses) == {"503 lookup_failed"})
+            SceneFact(
+                scene, "unknown ones", seen, "503 lookup_failed", set(unknown.statuses) == {"503 lookup_failed"}
+            )
         )
         lines.append(
-            Line(scene, "new ones again after", f"{back:.1f} s", f"<= {RECOVERY_GOAL:g} s", back <= RECOVERY_GOAL)
+            SceneFact(
+                scene, "new ones again after", f"{back:.1f} s", f"<= {RECOVERY_GOAL:g} s", back <= RECOVERY_GOAL
+            )
         )
     seen = f"{most} in hand, {in_a_second} in a second"
     return [
         *lines,
-        Line(scene, "questions after its return", seen, f"<= {CONCURRENCY} in hand", most <= CONCURRENCY),
+        SceneFact(scene, "lookups after its return", seen, f"<= {CONCURRENCY} in hand", most <= CONCURRENCY),
     ]
 
 
@@ -129,14 +133,14 @@ async def _requested_again(stage: Stage, trouble: str) -> float:
     return monotonic() - began
 
 
-async def moved_container(plan: RoutesPlan) -> list[Line]:
-    lines: list[Line] = []
+async def moved_container(plan: RoutesPlan) -> list[SceneFact]:
+    lines: list[SceneFact] = []
     for streamed in (True, False):
         lines += await _move(plan, streamed=streamed)
     return lines
 
 
-async def _move(plan: RoutesPlan, *, streamed: bool) -> list[Line]:
+async def _move(plan: RoutesPlan, *, streamed: bool) -> list[SceneFact]:
     """`streamed`: the stream of changes announces it; otherwise the edges find out for themselves."""
     ports = free_ports(4)
     places = {"now": ports[:3]}
@@ -176,9 +180,10 @@ async def _move(plan: RoutesPlan, *, streamed: bool) -> list[Line]:
                 at = await start_signal.send() + plan.moves_at
                 await asyncio.sleep(max(0.0, at - monotonic()))
                 places["now"] = [ports[3], *ports[1:3]]
+                known_after: float | None = None
                 if streamed:
                     core.publish({"site": "shop", "environment": "live"})
-                known_after = await _knows(idle, ports[3], 3.0)
+                    known_after = await _knows(idle, ports[3], 3.0)
                 load_result = await playing
                 found = await _knows(busy, ports[3], 1.0)
                 if not streamed:
@@ -190,16 +195,16 @@ async def _move(plan: RoutesPlan, *, streamed: bool) -> list[Line]:
     idle_goal = "<= 1 s, without a request" if streamed else "at its next failure"
     met = known_after is not None and (not streamed or known_after <= 1.0)
     return [
-        Line(
+        SceneFact(
             scene,
             f"requests at {plan.moved_rate:g}/s, not 200",
             ", ".join([statuses_text(wrong), *load_result.failed[:4]]),
             "nothing",
             not wrong,
         ),
-        Line(scene, "p99", f"{load_result.p99_ms:.1f} ms", "", None),
-        Line(scene, "the busy edge knows", "yes" if found is not None else "no", "yes", found is not None),
-        Line(
+        SceneFact(scene, "p99", f"{load_result.p99_ms:.1f} ms", "", None),
+        SceneFact(scene, "the busy edge knows", "yes" if found is not None else "no", "yes", found is not None),
+        SceneFact(
             scene,
             "the idle edge knows",
             f"after {known_after:.2f} s" if known_after is not None else "no",

@@ -32,7 +32,7 @@ FLOOD_ROUNDS = 3
 P99_GOAL = 1.5
 MEMORY_GOAL = 64 * MIB
 RECOVERY_GOAL = 8.0
-"Seconds after its return within which the core API gets look-ups again; the pause of the circuit breaker is 6.25."
+"Seconds after its return within which the core API gets lookups again; the pause of the circuit breaker is 6.25."
 SCENES = ("first", "flood", "faults", "moved", "shared", "scale")
 NORMAL = [f"known-{n}.test" for n in range(KNOWN)]
 
@@ -64,17 +64,6 @@ class RoutesPlan:
     "Requests a second while a container moves."
     moves_at: float = 4.0
     moved_seconds: float = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that was measured, and whether that is good enough; None = it has no goal."""
-
-    scene: str
-    what: str
-    seen: str
-    goal: str
-    met: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from statistics import median
 from bench.lab.load_generator import LoadResult
 from bench.lab.programs import BenchFailed
 from bench.lab.redis_server import PROGRAM, RedisServer
+from bench.report import SceneFact
 from bench.routing.route_stage import (
     NORMAL,
     RATE,
-    Line,
     RoutesPlan,
     Stage,
     running_stage,
@@ -36,7 +36,7 @@ class Phase:
     wrong: Counter[str] = field(default_factory=Counter)
 
 
-async def shared_redis(plan: RoutesPlan) -> list[Line]:
+async def shared_redis(plan: RoutesPlan) -> list[SceneFact]:
     if PROGRAM is None:
         raise BenchFailed("redis-server is not installed")
     phases = {name: Phase() for name in SHARED_PHASES}
@@ -92,19 +92,19 @@ async def _turn(engine: RedisServer, phase: str) -> None:
             await engine.start()
 
 
-def _phase_lines(phase: str, seen: Phase) -> list[Line]:
+def _phase_lines(phase: str, seen: Phase) -> list[SceneFact]:
     ratio, scene = median(a / b for a, b in seen.p99s), f"shared engine {phase}"
     new = sorted(seen.new)
     return [
-        Line(scene, "known and new hostnames, not 200", statuses_text(seen.wrong), "nothing", not seen.wrong),
-        Line(
+        SceneFact(scene, "known and new hostnames, not 200", statuses_text(seen.wrong), "nothing", not seen.wrong),
+        SceneFact(
             scene,
             "p99 of known hostnames: ms with it / without one",
             f"{', '.join(f'{a:.1f}/{b:.1f}' for a, b in seen.p99s)}: x {ratio:.2f}",
             f"<= {ADDED_GOAL}",
             ratio <= ADDED_GOAL,
         ),
-        Line(
+        SceneFact(
             scene,
             "new hostnames, p99 and slowest",
             f"{new[len(new) * 99 // 100]:.1f} ms, {new[-1]:.0f} ms",

@@ -25,6 +25,7 @@ import uvloop
 from bench.lab.load_process import TIMEOUT
 from bench.lab.programs import BenchFailed
 from bench.lab.servers import spawn, until
+from bench.lab.task_files import play_task
 from edge.platform.child_process import ChildProcess
 
 TICK = 0.004
@@ -209,18 +210,18 @@ class UnknownHostLoad:
         return UnknownHostResult(completed=completed, seconds=time.monotonic() - began, statuses=statuses)
 
 
-async def _play(plan: Path, result: Path) -> None:
+async def _play(plan: UnknownHostPlan, began: Path) -> UnknownHostResult:
     begin, enough = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, begin.set)
     loop.add_signal_handler(signal.SIGTERM, enough.set)
-    clients = UnknownHostLoad(msgspec.json.decode(plan.read_bytes(), type=UnknownHostPlan))  # noqa: ASYNC240
+    clients = UnknownHostLoad(plan)
     await clients.connect_all()
-    result.with_suffix(".began").touch()
+    began.touch()  # noqa: ASYNC240
     await begin.wait()
-    seen = await clients.send_until(enough)
-    result.write_bytes(msgspec.json.encode(seen))  # noqa: ASYNC240
+    return await clients.send_until(enough)
 
 
 if __name__ == "__main__":
-    uvloop.run(_play(Path(sys.argv[1]), Path(sys.argv[2])))
+    begins = Path(sys.argv[2]).with_suffix(".began")
+    play_task(UnknownHostPlan, lambda plan: uvloop.run(_play(plan, begins)))

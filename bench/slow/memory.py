@@ -93,14 +93,17 @@ async def run(plan: MemoryPlan) -> MemoryReport:
     """Raises BenchFailed."""
     async with PocketPlatform(PlatformSpec(make="builtin")) as platform:
         await platform.create_environment("memory", hostnames=[HOST], service_time=0)
-        courses = []
-        for direction, transfer in (("download", _download), ("upload", _upload)):
-            # A process of its own for each: memory that one piled up and freed would be there for the other.
-            with tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
-                async with styx(Path(name), platform.core_api_url) as server:
-                    await _warm_up(server)
-                    courses.append(await _course(server, direction, transfer, plan.seconds))
-        return MemoryReport(courses)
+        transfers = {"download": _download, "upload": _upload}
+        # A process of its own for each: memory that one piled up and freed would be there for the other.
+        url = platform.core_api_url
+        return MemoryReport(await asyncio.gather(*(_direction(url, plan, *item) for item in transfers.items())))
+
+
+async def _direction(core_api_url: str, plan: MemoryPlan, direction: str, transfer: "Transfer") -> Course:
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
+        async with styx(Path(name), core_api_url) as server:
+            await _warm_up(server)
+            return await _course(server, direction, transfer, plan.seconds)
 
 
 async def _warm_up(server: Server) -> None:

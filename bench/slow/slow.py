@@ -33,6 +33,7 @@ from bench.slow.slow_clients import SlowLoad, SlowResult
 from bench.slow.slow_report import Phase, SlowReport
 from bench.slow.slow_report import SlowPlan as SlowPlan
 from bench.stubs.any_host_routes import routes_to
+from bench.stubs.listening import listening
 
 HOST, SLOW_HOST = "normal.test", "slow.test"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -151,16 +152,11 @@ def _deaf(plan: SlowPlan) -> Iterator[int]:
 @asynccontextmanager
 async def _backend(time_limit: float) -> AsyncIterator[int]:
     """Responds to normal requests; to slow ones it sends nothing, and leaves after `time_limit`. Gives its port."""
-    loop = asyncio.get_running_loop()
     open_now: set[asyncio.Transport] = set()
-    server = await loop.create_server(lambda: _Backend(time_limit, open_now), "127.0.0.1", 0, backlog=4096)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for transport in list(open_now):
-            transport.abort()
-        await asyncio.sleep(0)  # only then their sockets are closed
+    async with listening(
+        lambda: _Backend(time_limit, open_now), open_now, lambda transport: transport.abort()
+    ) as port:
+        yield port
 
 
 class _Backend(asyncio.Protocol):

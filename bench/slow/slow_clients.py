@@ -8,14 +8,14 @@ timers.
 import os
 import selectors
 import socket
-import sys
 import time
 from collections import deque
 from math import log
-from pathlib import Path
 from random import Random
 
 import msgspec
+
+from bench.lab.task_files import play_task
 
 SLOT = 0.001
 SLOTS = 1024
@@ -200,13 +200,12 @@ def _words(kind: str, host: str, size: int) -> tuple[bytes, bytes]:
     return head + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n", b"c" * size
 
 
-def main(load: Path, result: Path) -> None:
-    """Read, play, write."""
-    todo = msgspec.json.decode(load.read_bytes(), type=SlowLoad)
-    if todo.polite:
+def play(load: SlowLoad) -> SlowResult:
+    """Come, and be slow."""
+    if load.polite:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    result.write_bytes(msgspec.json.encode(TimerWheel(todo).play()))
+    return TimerWheel(load).play()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    play_task(SlowLoad, play)

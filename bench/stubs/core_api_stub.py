@@ -1,7 +1,7 @@
-"""A core API that responds, and fails, as a script says, and counts look-ups.
+"""A core API that responds, and fails, as a script says, and counts lookups.
 
 Known to it are the hostnames for which `route_of` gives something. Trouble is one of `TROUBLES`, and can change at
-any moment: it holds for questions that are in flight as well.
+any moment: it holds for lookups that are in flight as well.
 """
 
 import asyncio
@@ -58,9 +58,9 @@ class CoreApiStub:
         "Which hostnames one of TROUBLES_OF_SOME concerns."
         self.instead: Callable[[str], str] = lambda hostname: hostname
         "The hostname that the response is about instead of the requested one, in the trouble of that name."
-        self.questions: Counter[str] = Counter()
+        self.lookups: Counter[str] = Counter()
         self.moments: list[float] = []
-        "When each question came, on the loop's clock."
+        "When each lookup came, on the loop's clock."
         self.in_flight = self.most_in_flight = 0
         self._readers: set[asyncio.Queue[bytes]] = set()
         self._runner: web.AppRunner | None = None
@@ -94,7 +94,7 @@ class CoreApiStub:
             reader.put_nowait(events)
 
     def most_in_a_second(self, since: float) -> int:
-        """Of the questions since then."""
+        """Of the lookups since then."""
         return max(Counter(int(moment - since) for moment in self.moments if moment >= since).values(), default=0)
 
     async def _start(self) -> None:
@@ -114,7 +114,7 @@ class CoreApiStub:
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         hostname = request.match_info["hostname"]
-        self.questions[hostname] += 1
+        self.lookups[hostname] += 1
         self.moments.append(asyncio.get_running_loop().time())
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -137,7 +137,7 @@ class CoreApiStub:
             case "400" if self.concerns(hostname):
                 return web.Response(status=400)
             case "nonsense" if self.concerns(hostname):
-                kind, body = NONSENSE[self.questions.total() % len(NONSENSE)]
+                kind, body = NONSENSE[self.lookups.total() % len(NONSENSE)]
                 headers = {"Cache-Control": self._freshness, "Content-Type": kind}
                 return web.Response(body=body, headers=headers)
             case "other hostname" if self.concerns(hostname):

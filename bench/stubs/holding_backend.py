@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from bench.stubs.listening import listening
+
 LARGE = 64 << 20
 PIECE = b"y" * 65536
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
@@ -81,6 +83,9 @@ class _Connection(asyncio.Protocol):
             self._left -= len(PIECE)
             self.transport.write(PIECE)
 
+    def end(self) -> None:
+        self.transport.abort()
+
     def _tell(self) -> None:
         if self in self._backend.streams:
             self.transport.write(EVENT)
@@ -91,13 +96,5 @@ class _Connection(asyncio.Protocol):
 async def holding_backend(every: float = EVERY) -> AsyncIterator[HoldingBackend]:
     """Listens until the end of the block. `every`: seconds between two events of a stream."""
     backend = HoldingBackend(every)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(backend), "127.0.0.1", 0, backlog=4096)
-    backend.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(lambda: _Connection(backend), backend.open, _Connection.end) as backend.port:
         yield backend
-    finally:
-        server.close()
-        for connection in list(backend.open):
-            connection.transport.abort()
-        await asyncio.sleep(0)  # only then their sockets are closed

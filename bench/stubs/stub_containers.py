@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import ssl
-import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ import msgspec
 import uvloop
 
 from bench.lab.start_signal import wait_for_start
+from bench.lab.task_files import play_task
 
 WORKERS, QUEUE = 4, 4
 _DEMAND = re.compile(rb"\r\nx-demand-ms: *([0-9.]+)", re.IGNORECASE)
@@ -310,5 +310,4 @@ async def _serve(plan: StubPlan) -> Seen:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        seen = uvloop.run(_serve(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=StubPlan)))
-        Path(sys.argv[2]).write_bytes(msgspec.json.encode(seen))
+        play_task(StubPlan, lambda plan: uvloop.run(_serve(plan)))

@@ -6,11 +6,11 @@ one before has ended, so that a slower proxy gets fewer. What counts is the CPU 
 
 import socket
 import ssl
-import sys
 import time
-from pathlib import Path
 
 import msgspec
+
+from bench.lab.task_files import play_task
 
 TIMEOUT = 10.0
 
@@ -72,5 +72,4 @@ def play(task: HandshakeTask) -> HandshakeLoadResult:
 
 
 if __name__ == "__main__":
-    done = play(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=HandshakeTask))
-    Path(sys.argv[2]).write_bytes(msgspec.json.encode(done))
+    play_task(HandshakeTask, play)

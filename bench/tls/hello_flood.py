@@ -23,7 +23,7 @@ from bench.lab.paced_load import PacedLoad, PacedResult
 from bench.lab.procfs import Cores, cpu_seconds, memory
 from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import free_ports, serving
-from bench.report import Fact, none_missed, table, verdict
+from bench.report import Fact, facts_table, none_missed
 from bench.tls import hello_load, hello_sink
 from bench.tls.hello_load import HelloResult, HelloTask
 from bench.tls.tls_lab import HOST, TlsLab, core_api, tls_styx
@@ -34,7 +34,7 @@ MIB = 1 << 20
 MOST_RATIO = 1.5
 "p99 beside the flood, as a multiple of the p99 with the same flood elsewhere."
 MOST_GROWTH = 8 * MIB
-MOST_QUESTIONS = 300.0
+MOST_LOOKUPS = 300.0
 """Questions a second for names that do not exist: `limits.unknown_hosts` by default allows 100 for clients that
 have named one before, as many for others, and more at the beginning."""
 SETTLED = 2.0
@@ -48,7 +48,7 @@ class HelloFloodReport:
     phases: dict[str, list[PacedResult]] = field(default_factory=dict)
     "By `without`, `elsewhere`, `beside`; one for each round."
     floods: list[HelloResult] = field(default_factory=list)
-    questions: list[float] = field(default_factory=list)
+    lookups: list[float] = field(default_factory=list)
     "A second, for names that do not exist."
     growth: int = 0
     cpu_us: float = 0.0
@@ -67,7 +67,7 @@ class HelloFloodReport:
         lost = sum(result.offered - result.completed for results in self.phases.values() for result in results)
         ends: Counter[str] = sum((Counter(flood.ends) for flood in self.floods), Counter())
         sent, seconds = sum(flood.sent for flood in self.floods), sum(flood.seconds for flood in self.floods)
-        asked = max(self.questions)
+        asked = max(self.lookups)
         return [
             Fact("hellos a second", f"{sent / seconds:.0f}"),
             Fact("how they ended", ", ".join(f"{n} x {how}" for how, n in ends.most_common(5))),
@@ -78,7 +78,7 @@ class HelloFloodReport:
             Fact("p99 beside the flood", f"{self.p99('beside'):.2f} ms"),
             Fact("beside / elsewhere", f"{self.ratio:.2f}", f"<= {MOST_RATIO}", self.ratio <= MOST_RATIO),
             Fact("requests that failed or came late", f"{failed}, {lost}", "0, 0", not failed and not lost),
-            Fact("questions a second", f"{asked:.1f}", f"<= {MOST_QUESTIONS:g}", asked <= MOST_QUESTIONS),
+            Fact("lookups a second", f"{asked:.1f}", f"<= {MOST_LOOKUPS:g}", asked <= MOST_LOOKUPS),
             Fact(
                 "growth of VmRSS",
                 f"{self.growth / MIB:.1f} MiB",
@@ -92,8 +92,7 @@ class HelloFloodReport:
         return none_missed(self.facts())
 
     def text(self) -> str:
-        rows = [(fact.what, fact.seen, fact.goal, verdict(met=fact.met)) for fact in self.facts()]
-        return table(("flood of ClientHellos", "seen", "goal", ""), rows)
+        return facts_table("flood of ClientHellos", self.facts())
 
 
 async def play(directory: Path, *, rounds: int, seconds: float) -> HelloFloodReport:
@@ -158,7 +157,7 @@ class _Bench:
         """The same with a flood to this port."""
         span = SETTLED + seconds + 2
         task = HelloTask(port=port, sources=SOURCES, rate=RATE, halves=HALVES, host=HOST, seconds=span, seed=seed)
-        questions, cpu = self.lab.questions.total(), cpu_seconds(self.pid)
+        lookups, cpu = self.lab.lookups.total(), cpu_seconds(self.pid)
         flood = asyncio.create_task(
             run_task(hello_load.__name__, task, HelloResult, self.lab.directory, time_limit=span + 30)
         )
@@ -173,7 +172,7 @@ class _Bench:
             watched.cancel()
         if port == self.port:
             self.report.floods.append(result)
-            self.report.questions.append((self.lab.questions.total() - questions) / span)
+            self.report.lookups.append((self.lab.lookups.total() - lookups) / span)
             self.report.growth = max(self.report.growth, growth)
             self.report.cpu_us = 1e6 * (cpu_seconds(self.pid) - cpu) / max(1, result.sent)
 

@@ -8,16 +8,16 @@ the edge does its part, and are silent until it closes; then they come again. Ea
 import asyncio
 import socket
 import ssl
-import sys
 from collections import Counter
 from contextlib import suppress
 from itertools import cycle
-from pathlib import Path
 from random import Random
 from typing import cast
 
 import msgspec
 import uvloop
+
+from bench.lab.task_files import play_task
 
 TICK = 0.004
 "Seconds between two looks at what is due."
@@ -165,10 +165,9 @@ class HelloLoad:
                 self.loop.call_later(0.5, self._connect, self._half, True)
 
 
-async def _play(task: Path, result: Path) -> None:
-    load = HelloLoad(msgspec.json.decode(task.read_bytes(), type=HelloTask))  # noqa: ASYNC240
-    result.write_bytes(msgspec.json.encode(await load.play()))  # noqa: ASYNC240
+async def _play(task: HelloTask) -> HelloResult:
+    return await HelloLoad(task).play()
 
 
 if __name__ == "__main__":
-    uvloop.run(_play(Path(sys.argv[1]), Path(sys.argv[2])))
+    play_task(HelloTask, lambda task: uvloop.run(_play(task)))

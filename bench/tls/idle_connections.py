@@ -14,7 +14,7 @@ from bench.lab import peers
 from bench.lab.procfs import memory
 from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import Server
-from bench.report import Fact, none_missed, table, verdict
+from bench.report import Fact, facts_table, none_missed
 from bench.tls.tls_lab import HOST, ONE_CLIENT, TlsLab, core_api, tls_styx
 
 KIB = 1 << 10
@@ -43,8 +43,7 @@ class IdleReport:
         return none_missed(self.facts())
 
     def text(self) -> str:
-        rows = [(fact.what, fact.seen, fact.goal, verdict(met=fact.met)) for fact in self.facts()]
-        return table(("after 64 KiB over TLS", "seen", "goal", ""), rows)
+        return facts_table("after 64 KiB over TLS", self.facts())
 
 
 async def play(directory: Path) -> IdleReport:

@@ -5,7 +5,6 @@ All certificates are of one authority and, to be made in a minute, of one key; e
 """
 
 import resource
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from bench.lab.load_process import run_task
 from bench.lab.programs import BenchFailed
-from bench.report import Fact, none_missed, table, verdict
+from bench.lab.task_files import play_task
+from bench.report import Fact, facts_table, none_missed
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
 
@@ -71,8 +71,7 @@ class ManyNamesReport:
         return none_missed(self.facts()) and not self.read.faults
 
     def text(self) -> str:
-        rows = [(fact.what, fact.seen, fact.goal, verdict(met=fact.met)) for fact in self.facts()]
-        return table(("certificates from files, one worker", "seen", "goal", ""), rows)
+        return facts_table("certificates from files, one worker", self.facts())
 
 
 async def play(directory: Path, *, names: int = NAMES) -> ManyNamesReport:
@@ -144,5 +143,4 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    task = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=NamesTask)
-    Path(sys.argv[2]).write_bytes(msgspec.json.encode(read_certificates(task.directory)))
+    play_task(NamesTask, lambda task: read_certificates(task.directory))

@@ -9,10 +9,10 @@ fuzz     the reader of hellos and the transport, for `--seconds`
 
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report import BenchReport
+from bench.report import BenchReport, PartsReport
 from bench.tls import hello_flood, idle_connections, many_names, tls_fuzz, tls_speed
 
 SCENES = ("speed", "idle", "flood", "names", "tls-fuzz")
@@ -32,21 +32,7 @@ class TlsPlan:
     names: int = many_names.NAMES
 
 
-@dataclass(slots=True)
-class TlsReport:
-    """One report after the other."""
-
-    parts: list[BenchReport] = field(default_factory=list)
-
-    @property
-    def good(self) -> bool:
-        return all(part.good for part in self.parts)
-
-    def text(self) -> str:
-        return "\n\n".join(part.text() for part in self.parts)
-
-
-async def run(plan: TlsPlan) -> TlsReport:
+async def run(plan: TlsPlan) -> PartsReport:
     """Raises BenchFailed."""
     scenes: dict[str, Callable[[Path], Awaitable[BenchReport]]] = {
         "speed": lambda directory: tls_speed.play(directory, rounds=plan.rounds, seconds=plan.seconds),
@@ -55,7 +41,7 @@ async def run(plan: TlsPlan) -> TlsReport:
         "names": lambda directory: many_names.play(directory, names=plan.names),
         "tls-fuzz": lambda directory: tls_fuzz.play(seconds=plan.seconds, seed=plan.seed),
     }
-    report = TlsReport()
+    report = PartsReport()
     for scene in plan.scenes:
         with tempfile.TemporaryDirectory(prefix="styx-tls-") as name:
             report.parts.append(await scenes[scene](Path(name)))

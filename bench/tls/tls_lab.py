@@ -23,7 +23,7 @@ class TlsLab:
 
     directory: Path
     authority: Authority = field(default_factory=lambda: Authority("styx bench"))
-    questions: Counter[str] = field(default_factory=Counter)
+    lookups: Counter[str] = field(default_factory=Counter)
     "For certificates, by hostname."
     _issued: dict[str, IssuedPair] = field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class TlsLab:
 
     def certificate_of(self, hostname: str) -> dict[str, object] | None:
         """What the core API says; only HOST has a certificate."""
-        self.questions[hostname] += 1
+        self.lookups[hostname] += 1
         if hostname != HOST:
             return None
         pair = self.pair(HOST)

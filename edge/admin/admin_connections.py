@@ -171,9 +171,7 @@ class Connections:
             if now > connection.deadline:
                 connection.transport.abort()
         if self._replaced and now >= self._next_log:
-            log.warning(
-                "admin connections closed for newer ones", code="admin_connections_full", closed=self._replaced
-            )
+            log.warning("oldest admin connections closed", code="admin_connections_full", closed=self._replaced)
             self._replaced, self._next_log = 0, now + 60.0
 
     def stop(self) -> None:

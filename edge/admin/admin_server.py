@@ -49,8 +49,8 @@ from edge.admin.status_page.status_page import StatusPage
 from edge.admin.status_page.status_records import Rights
 from edge.rules.admin_access import PAGE, Caller, Denial, TokenCheck, acts, denial, may_act
 from edge.rules.balancing.drains import KINDS, TooManyDrains
+from edge.rules.routing.freshness import Freshness
 from edge.rules.routing.hostname_text import hostname_in
-from edge.rules.routing.routes import Freshness
 from edge.rules.settings.values import Address
 
 BACKLOG = 1024
@@ -219,7 +219,7 @@ class AdminServer:
         if self._page is not None:
             app.add_routes(
                 [
-                    web.get("/status/{name:.+}", self._page.file),
+                    web.get("/status/{name:.+}", self._page.files.named),
                     web.get("/v1/status", self._page.snapshot),
                     web.get("/v1/status/stream", self._status_stream, allow_head=False),
                 ]
@@ -283,7 +283,7 @@ class AdminServer:
     async def _index(self, request: web.Request) -> web.Response:
         if self._page is None or not self._wants_page(request):
             return await _list_addresses(request)
-        return await self._page.index(request)
+        return await self._page.files.index(request)
 
     async def _rights(self, request: web.Request) -> web.Response:
         return json_response(Rights(may_act(request.headers, self._caller(request), self.address)))
@@ -368,7 +368,7 @@ class AdminServer:
         except TooManyDrains as error:
             return problem(409, f"{error}.")
         log.info(
-            "drain begun or ended",
+            "drain changed",
             code="drain_set",
             kind=drain.kind,
             name=drain.name,

@@ -20,7 +20,7 @@ class ControlApi(Protocol):
         """Get `ExplainedRoute` of each worker, or null if it knows nothing about the hostname."""
 
     async def issuance(self, host: str) -> ExplainedIssuance | None:
-        """What is known of the orders of a hostname's certificate; None = styx orders none (`tls.acme`)."""
+        """The state of the orders of a hostname's certificate; None = styx orders none (`tls.acme`)."""
 
     async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         """Get `RoutePage` of each worker."""

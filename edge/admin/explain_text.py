@@ -89,7 +89,7 @@ def _said(reply: WorkerReply, source: RouteSourceState) -> str:
 
 
 def _heading(replies: Sequence[WorkerReply]) -> str:
-    """Who says the same."""
+    """A heading that names the workers which report the same."""
     if len(replies) == 1:
         return f"worker {replies[0].worker}, process {replies[0].pid}:\n"
     return f"workers {', '.join(str(reply.worker) for reply in replies)}, each:\n"
@@ -146,7 +146,7 @@ def _certificate(certificate: ExplainedCertificate) -> list[str]:
     state = "" if certificate.state == "ended" else f", {certificate.state}"
     lines.append(f"    {days}{state}; from {certificate.source}; issued by {certificate.issuer}")
     if certificate.last_error is not None:
-        lines.append(f"    the last question for it failed: {certificate.last_error}")
+        lines.append(f"    the last lookup for it failed: {certificate.last_error}")
     return lines
 
 
@@ -174,7 +174,7 @@ def issuance_line(issuance: ExplainedIssuance, wall: float) -> str:
 
 
 def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
-    """What requests get from the edge itself, instead of from a backend."""
+    """The local replies that requests get, instead of a backend's response."""
     if not explained.known:
         return []
     if explained.maintenance:
@@ -218,15 +218,15 @@ def _source(explained: ExplainedRoute) -> str:
 
 
 def _lookup(explained: ExplainedRoute, source: str) -> list[str]:
-    """How its look-ups fare."""
+    """How its lookups fare."""
     lines, failed = [], explained.failed_lookup
     if explained.looking_up:
         lines.append(f"it is being looked up at {source} now")
     if failed is not None:
         again = f"not for another {duration(failed.again_in)}" if failed.again_in else "at the next request"
-        lines.append(f"the look-up failed {duration(failed.age)} ago: {failed.error}; tried again {again}")
+        lines.append(f"the lookup failed {duration(failed.age)} ago: {failed.error}; tried again {again}")
     if explained.circuit_open:
-        lines.append(f"{source} fails: look-ups are stopped, but for one now and then (circuit breaker open)")
+        lines.append(f"{source} fails: lookups are stopped, but for one now and then (circuit breaker open)")
     return lines
 
 
@@ -250,7 +250,7 @@ def _name_of(source: RouteSourceState) -> str:
 
 
 def _source_problem(source: RouteSourceState) -> str:
-    """What is wrong with the source of routes, for all hostnames or for this one."""
+    """The problem with the source of routes, for all hostnames or for this one."""
     lines = []
     if source.problem:
         lines.append(f"the file of routes cannot be used: {source.problem}; the routes of before are served")
@@ -268,7 +268,7 @@ def _freshness(explained: ExplainedRoute, source: str) -> str:
     if explained.freshness == "none":
         if explained.failed_lookup is None and not explained.looking_up:
             return "no route yet: it is looked up at the first request"
-        answer = "wait for the look-up" if explained.looking_up else "are answered 503, `lookup_failed`"
+        answer = "wait for the lookup" if explained.looking_up else "are answered 503, `lookup_failed`"
         return f"no route: requests {answer}"
     if not explained.known:
         asked = f"asked {duration(explained.age)} ago"

@@ -1,4 +1,4 @@
-"""The parts of a row in the table of metrics: types of metrics, and the sources of their numbers."""
+"""The types of which rows of the metrics table are made: kinds of metrics, and the sources of their values."""
 
 from collections.abc import Callable
 from enum import Enum, StrEnum

@@ -31,6 +31,8 @@ from edge.admin.metric_sources import (
 )
 from edge.rules.acme.explain_issuance import ORDER_RESULTS
 from edge.rules.background_tasks import BackgroundTask
+from edge.rules.certificates.certificate_checks import CertificateFault
+from edge.rules.certificates.certificate_table import CertificateRejection
 from edge.rules.h2.h2_frames import GoAwayReason
 from edge.rules.outcomes import Cause
 from edge.rules.pages.template_files import PagesState
@@ -71,6 +73,11 @@ def _failed_handshakes(reason: str) -> WorkerNumber:
 def _certificate_lookups(result: str) -> WorkerNumber:
     read = _of_tls(lambda tls: tls.certificates.results[result])
     return WorkerNumber(f"certificate_lookups_{result}", read, result)
+
+
+def _rejected_certificates(reason: str) -> WorkerNumber:
+    read = _of_tls(lambda tls: tls.certificates.rejected.get(reason, 0))
+    return WorkerNumber(f"certificates_rejected_{reason}", read, reason)
 
 
 def _backend_handshakes(result: str, read: Callable[[Any], float]) -> WorkerNumber:
@@ -329,9 +336,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         _GAUGE,
-        "styx_core_api_questions",
-        "Look-ups at the core API in flight or waiting for their turn, by worker.",
-        _published("questions", lambda worker: worker.context.resolver.lookups_under_way, Across.EACH),
+        "styx_core_api_lookups_in_flight",
+        "Lookups at the core API in flight or waiting for their turn, by worker.",
+        _published("lookups_under_way", lambda worker: worker.context.resolver.lookups_under_way, Across.EACH),
     ),
     Metric(
         _GAUGE,
@@ -373,13 +380,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _HISTOGRAM,
         "styx_core_api_seconds",
-        "Look-ups at the core API, by result.",
+        "Lookups at the core API, by result.",
         Recorded("result", ("route", "not_modified", "unknown", "rejected", "error", "timeout")),
     ),
     Metric(
         _GAUGE,
         "styx_core_api_up",
-        "1 = the last look-up of every worker at the core API got a response, or there was none yet.",
+        "1 = the last lookup of every worker at the core API got a response, or there was none yet.",
         _published("core_api_up", lambda worker: worker.context.resolver.core_api.up, Across.MIN),
     ),
     Metric(
@@ -480,9 +487,16 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_certificate_lookups_total",
-        "Look-ups of certificates by handshakes: a known one (fresh, stale), one that was asked for, or why there "
+        "Lookups of certificates by handshakes: a known one (fresh, stale), one that was asked for, or why there "
         "was none.",
         Published(tuple(map(_certificate_lookups, CERTIFICATE_LOOKUPS)), "result"),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_certificates_rejected_total",
+        "Certificates from the core API that are not used, by reason: a fault, or a response that an earlier one "
+        "contradicts. One that is known is served on.",
+        Published(tuple(map(_rejected_certificates, (*CertificateFault, *CertificateRejection))), "reason"),
     ),
     Metric(
         _COUNTER,
@@ -511,6 +525,20 @@ METRICS: Final[tuple[Metric, ...]] = (
             _of_tls(lambda tls: tls.certificates.soonest_not_after or NEVER, NEVER),
             Across.MIN,
         ),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_certificate_file_faults",
+        "Files of certificates that are not used, or not with their new content; -1 = a worker cannot read their "
+        "directory.",
+        _published("certificate_file_faults", _of_tls(lambda tls: tls.certificates.faults), Across.MAX),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_client_crl_soonest_end_timestamp_seconds",
+        "When the first revocation list of clients (`client_crl`) ends, seconds since the epoch; the year 9999 = "
+        "there is none.",
+        _published("client_crl_soonest_end", _of_tls(lambda tls: tls.soonest_crl_end or NEVER, NEVER), Across.MIN),
     ),
     # styx itself
     Metric(

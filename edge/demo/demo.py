@@ -155,7 +155,7 @@ def _config(port: int, *, tls: bool) -> str:
 
 
 def environ_of_styx(platform: PocketPlatform, port: int) -> dict[str, str]:
-    """What CONFIG is filled in with."""
+    """The environment variables that CONFIG refers to."""
     return {
         "STYX_LISTEN": f"127.0.0.1:{port}",
         "PKI": "" if platform.pki is None else str(platform.pki.directory),

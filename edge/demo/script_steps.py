@@ -101,12 +101,12 @@ def host(site: str) -> str:
 
 async def first_requests(context: ScriptContext) -> Result:
     result = Result(await context.client.ask_often(host("five"), 50, at_once=50))
-    lookups = context.platform.questions[host("five")]
+    lookups = context.platform.lookups[host("five")]
     result.check_all_ok()
     # 50 handshakes may take longer than a route is fresh here, which is a second.
     most = 2 if context.client.has_tls else 1
-    result.check(1 <= lookups <= most, f"there were {lookups} look-ups at the core API")
-    result.note = f"look-ups: {lookups}"
+    result.check(1 <= lookups <= most, f"there were {lookups} lookups at the core API")
+    result.note = f"lookups: {lookups}"
     return result
 
 
@@ -278,7 +278,7 @@ async def failover(context: ScriptContext) -> Result:
 
 
 STEPS = (
-    Step("50 first requests of a new site, together", "all 200, and one look-up at the core API", first_requests),
+    Step("50 first requests of a new site, together", "all 200, and one lookup at the core API", first_requests),
     Step("200 requests over five containers", "all 200, and each container served some", spread),
     Step("100 requests, one of five is full", "all 200, none of them from the full one", full),
     Step("400 requests, one of five is killed meanwhile", "all 200", killed),

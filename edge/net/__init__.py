@@ -1,1 +1,1 @@
-"""Moves bytes: asyncio Protocols on uvloop, the C parser, pools, the resolver, the core API client."""
+"""MOVES BYTES: asyncio Protocols on uvloop, the C parser, pools, the resolver, the core API client."""

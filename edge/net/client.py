@@ -1,4 +1,5 @@
-"""The client of a request as its exchange sees it: an HTTP/1.1 connection, or any other carrier of one request.
+"""The interface through which an exchange uses its client: an HTTP/1.1 connection, or a stream of an HTTP/2
+connection.
 
     Exchange ──responses, by meaning──► Client ──bytes, framing, keep-alive──► transport
 

@@ -12,7 +12,7 @@ from edge.rules.outcomes import Cause
 
 
 class Deadline(Enum):
-    """What is waited for."""
+    """The event that an exchange waits for."""
 
     ROUTE = "route"
     ATTEMPT = "attempt"  # a slot, or a backend that is starting: the next attempt

@@ -1,4 +1,5 @@
-"""Ends all exchanges at the end of a drain, each with a response or a visible abort, and an access log line.
+"""Ends all exchanges that are left at the end of a drain, each with a response or a visible abort, and an access
+log line.
 
     no response byte was sent ─► 503 `edge_stopped`     response under way ─► truncated, visibly for the client
     tunnel ─► both of its connections closed            idle connection ─► closed

@@ -295,11 +295,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
     def interim(self, head: ResponseHead) -> None:
         """A 1xx response, other than 101."""
         if head.status == 100:
-            if self._sending is not None:
-                self._sending.continued()
-            if b"expect" not in self._request.found:  # the edge has asked for it, not the client
-                if self.environment is not None:
-                    self.environment.expect_memory.record_response()
+            is_held = self._sending is not None and self._sending.continued(head)
+            if is_held or b"expect" not in self._request.found:  # the edge has asked for it, not the client
                 return
         if not self._status:
             self._client.send_interim(head)

@@ -20,6 +20,7 @@ from edge.rules.http.framing import Framing
 from edge.rules.http.h1_encode import chunk, joined
 from edge.rules.http.head_validation import Request
 from edge.rules.http.hop_by_hop import EXPECT_LINE, last_chunk
+from edge.rules.http.messages import ResponseHead
 from edge.rules.outcomes import Cause, Phase
 
 _NONE: Final = Framing.NONE
@@ -27,13 +28,14 @@ _LENGTH: Final = Framing.LENGTH
 _CHUNKED: Final = Framing.CHUNKED
 _SMALL: Final = 16 * 1024
 "Bytes of a body that are too few to count, and that are joined with the head."
-_CONTINUE_GRACE: Final = 0.005
-"""Seconds between a backend's 100 and the body. nginx sends a 100 even when it refuses, because it discards the
-body; the refusal follows at once."""
+_CONTINUE_GRACE: Final = 0.025
+"""Seconds between a backend's 100 and a body that can be sent once only. nginx sends a 100 even when it refuses,
+because it discards the body; the refusal follows with the next write, but on a busy server another process may run
+in between: Linux gives each its turn within 6 to 24 ms (`sched_latency_ns` of CFS)."""
 
 
 class Upload:
-    """What has come of a request body, and how much of that can be sent again."""
+    """The part of a request body that was received, and how much of that can be sent again."""
 
     __slots__ = (
         "_chunked",
@@ -170,6 +172,7 @@ class BodySender:
         "_client",
         "_connection",
         "_context",
+        "_held_continue",
         "_memory",
         "_owner",
         "_state",
@@ -199,7 +202,9 @@ class BodySender:
         self._memory = memory
         self._state = _FLOWING
         self._timer: asyncio.TimerHandle | None = None
-        "Sends the body when no 100 comes in time, or a moment after it has come."
+        "Sends the body, or the 100 to the client, when no 100 comes in time, or a moment after it has come."
+        self._held_continue: ResponseHead | None = None
+        "The backend's 100, for which the client waits, during that moment."
         self._unsent = 0
         "Bytes that waited for the backend when that was last checked."
 
@@ -233,7 +238,7 @@ class BodySender:
         timeout = self._memory.timeout(asking, now, self._attempt.connect_ms / 1000.0)
         if not timeout:
             return False
-        self._memory.record_question(now, timeout)
+        self._memory.record_expect(now, timeout)
         self._state = _ASKED
         self._timer = context.loop.call_later(timeout, self._permission_timed_out)
         self._owner.expect_response(Deadline.PERMISSION)
@@ -280,6 +285,7 @@ class BodySender:
 
     def _client_goes_on(self) -> None:
         """The client no longer waits for a 100, because one came or its own timeout has passed."""
+        self.stop()
         self._state = _FLOWING
         self._await_more()
 
@@ -294,20 +300,38 @@ class BodySender:
 
     # from the backend
 
-    def continued(self) -> None:
-        """A 100 came from the backend."""
-        if self._state is _CLIENT_ASKED:
-            self._client_goes_on()
-        elif self._state is _ASKED:
+    def continued(self, head: ResponseHead) -> bool:
+        """A 100 came from the backend. Returns whether it is held back: a client that waits for it gets it a moment
+        later if what it then sends may be more than can be sent again."""
+        context = self._context
+        if not self._upload.client_asks:
+            self._memory.record_response()
+        if self._state is _ASKED:
             self._cancel_timer()
-            self._timer = self._context.loop.call_later(_CONTINUE_GRACE, self._send_permitted)
+            self._timer = context.loop.call_later(_CONTINUE_GRACE, self._send_permitted)
+        elif self._state is _CLIENT_ASKED and self._upload.large and not self._upload.size:
+            self._held_continue = head
+            self._await_more()
+            self._timer = self._timer or context.loop.call_later(_CONTINUE_GRACE, self._permit_client)
+            return True
+        elif self._state is _CLIENT_ASKED:
+            self._client_goes_on()
+        return False
+
+    def _permit_client(self) -> None:
+        head = self._held_continue
+        if head is not None and self._owner.phase is Phase.SEND:
+            self._client.send_interim(head)
+            self._client_goes_on()
 
     def is_refused(self, status: int) -> bool:
         """Whether a response of this status refuses the edge's own `Expect` (RFC 9110, section 10.1.1)."""
         return self._state is _ASKED and status == 417
 
     def record_response(self, status: int, now: float) -> None:
-        """The response began: record whether the backend responds to `Expect`."""
+        """The response is about to begin: record whether the backend responds to `Expect`."""
+        if status < 400:
+            self._permit_client()
         if self._state is not _ASKED:
             return
         if status == 417:
@@ -369,6 +393,7 @@ class BodySender:
         """The body is no longer held back, or no longer wanted."""
         if self._state is _ASKED:
             self._state = _FLOWING
+        self._held_continue = None
         self._cancel_timer()
 
     def _cancel_timer(self) -> None:

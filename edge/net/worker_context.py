@@ -18,7 +18,7 @@ from edge.net.routing.pushed_routes import PushedRoutes
 from edge.net.routing.resolver import RouteResolver
 from edge.net.tls.tls_service import TlsService
 from edge.net.transport.read_budget import ReadBudget
-from edge.rules.exchange_observers import ExchangeCounters, OutcomeLog
+from edge.rules.exchange_observers import ExchangeCounters, LineLog, OutcomeLog
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.slot_shares import SlotLimits
 from edge.rules.settings import Settings
@@ -115,6 +115,7 @@ class WorkerContext:
         "hot",
         "idle_clients",
         "limits",
+        "line_log",
         "logs_details",
         "loop",
         "outcome_logs",
@@ -133,6 +134,7 @@ class WorkerContext:
         "tls",
         "top_sites",
         "tracer",
+        "usual_lines",
     )
 
     def __init__(
@@ -152,10 +154,11 @@ class WorkerContext:
         pages: LocalReplies,
         exchange_counters: ExchangeCounters,
         outcome_logs: tuple[OutcomeLog, ...],
+        line_log: LineLog | None,
         edge_line: bytes,
     ) -> None:
-        """`resolver` asks `pushed` if routes are from a file. `exchange_counters` and `outcome_logs` get each
-        exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
+        """`resolver` asks `pushed` if routes are from a file. `exchange_counters`, `outcome_logs` and `line_log`,
+        which is not among them, get each exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
         self.loop = loop = balancer.loop
         self.clock: Callable[[], float] = balancer.clock
@@ -172,6 +175,7 @@ class WorkerContext:
         self.connection_limiter = connection_limiter
         self.idle_clients, self.pages = idle_clients, pages
         self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
+        self.line_log, self.usual_lines = line_log, None if line_log is None else line_log.usual_lines
         self.pages, self.edge_line = pages, edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
         self.challenges = ChallengeResponses() if settings.tls.acme.is_on else None  # proofs for an ACME authority

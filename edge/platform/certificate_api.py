@@ -1,4 +1,4 @@
-"""The core API's certificates: one for each hostname that an environment has, issued at the first question.
+"""The core API's certificates: one for each hostname that an environment has, issued at the first lookup.
 
     GET /v1/certificates/{hostname}   200 certificate and key | 304 unchanged | 404 no such hostname
 
@@ -48,7 +48,8 @@ class CertificateApi:
             sentence = f"No environment has the hostname {hostname[:300]}."
             return problem(404, sentence, Cache_Control=self.freshness.unknown)
         issued = self.pki.for_site(hostname)
-        document = CertificateDocument([hostname], 1, [IssuedDocument(issued.chain, issued.key)])
+        generation = self.pki.generation_of(hostname)
+        document = CertificateDocument([hostname], generation, [IssuedDocument(issued.chain, issued.key)])
         body = msgspec.json.encode(document)
         tag = hashlib.blake2b(body, digest_size=12).hexdigest()
         headers = {"Cache-Control": self.freshness.known, "ETag": f'"{tag}"'}

@@ -135,7 +135,7 @@ class Fleet:
 
         The new port is open and announced before the old one is closed, so that no request is lost by the move.
         leave: what listens at the old port afterwards: nothing, or a container of another site ("another").
-        announce=False: no change event is published, so that an edge notices only at its next look-up.
+        announce=False: no change event is published, so that an edge notices only at its next lookup.
         """
         if to is not None and to not in self.servers:
             raise UnknownName(f"there is no server {to}: there are {', '.join(self.servers)}")

@@ -6,6 +6,7 @@
 They are two, so that the owner of a site could not pass for a container. Nothing here is for production.
 """
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -89,6 +90,7 @@ class PocketPki:
         self._containers = Authority("styx demo: containers")
         self._issued: dict[str, IssuedPair] = {}
         "By hostname."
+        self._renewals: Counter[str] = Counter()
 
     @property
     def site_ca(self) -> Path:
@@ -113,10 +115,19 @@ class PocketPki:
         self._write_pair(self._containers.issue("edge.internal"), *self.edge)
 
     def for_site(self, hostname: str) -> IssuedPair:
-        """The certificate of a site, issued at the first question for it."""
+        """The certificate of a site, issued when it is first asked for."""
         if hostname not in self._issued:
             self._issued[hostname] = self._sites.issue(hostname)
         return self._issued[hostname]
+
+    def generation_of(self, hostname: str) -> int:
+        """1 = the first certificate of this site, and one more for each renewal."""
+        return 1 + self._renewals[hostname]
+
+    def renew(self, hostname: str) -> None:
+        """From now on, a site has another certificate, with another key."""
+        self._issued[hostname] = self._sites.issue(hostname)
+        self._renewals[hostname] += 1
 
     def for_container(self, container_id: str) -> ContainerTls:
         """Issue the certificate of a container into files. Raises OSError."""

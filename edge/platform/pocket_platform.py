@@ -6,7 +6,7 @@ async with PocketPlatform(PlatformSpec(port=9900)) as platform:
 
       registry ──changed──► change log ──events──► edges
          ▲  │ └────changed──► reconciler
-  look-ups  │                    │ launch, retire
+  lookups  │                    │ launch, retire
 core API ◄──┘                    ▼
          management API ──────► fleet ──► containers
 """
@@ -159,9 +159,9 @@ class PocketPlatform:
         return self._port
 
     @property
-    def questions(self) -> Counter[str]:
-        """Number of look-ups by hostname; `.total()` for all."""
-        return self._routes.questions
+    def lookups(self) -> Counter[str]:
+        """Number of lookups by hostname; `.total()` for all."""
+        return self._routes.lookups
 
     async def start_core_api(self) -> None:
         """Start the core API, on the same port as before."""

@@ -96,7 +96,7 @@ def token_guard(token: str | None) -> Middleware:
 
 @dataclass(slots=True)
 class RouteApi:
-    """The handlers of the core API. `questions` counts look-ups by hostname, 304 and 404 included."""
+    """The handlers of the core API. `lookups` counts lookups by hostname, 304 and 404 included."""
 
     registry: Registry
     changes: ChangeLog
@@ -105,7 +105,7 @@ class RouteApi:
     "Seconds of silence on the stream before a comment is sent; the contract allows 10 at most."
     tls: bool = False
     "Whether containers speak TLS."
-    questions: Counter[str] = field(default_factory=Counter)
+    lookups: Counter[str] = field(default_factory=Counter)
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/routes/{hostname}", self.route, allow_head=False)
@@ -119,7 +119,7 @@ class RouteApi:
         hostname = request.match_info["hostname"].lower()
         if len(hostname) > 253 or not HOSTNAME.fullmatch(hostname):
             return problem(400, f"{hostname[:300]!r} cannot be a hostname: labels of a-z 0-9 - joined by dots.")
-        self.questions[hostname] += 1
+        self.lookups[hostname] += 1
         body = self._route_body(hostname)
         if body is None:
             sentence = f"No environment has the hostname {hostname}."

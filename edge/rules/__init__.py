@@ -1,1 +1,1 @@
-"""Pure decisions: no event loop, socket, clock, random source, log or file. `now` and `rand` are arguments."""
+"""PURE DECISIONS: no event loop, socket, clock, random source, log or file. `now` and `rand` are arguments."""

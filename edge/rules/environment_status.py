@@ -1,4 +1,4 @@
-"""Chooses the environments that the status page shows, and describes them. Pure.
+"""Selects the environments that the status page shows, and describes them. Pure.
 
 There may be 10,000 environments: `EnvironmentRanking` looks at them in batches, every few seconds, and chooses
 those in trouble and the busiest. Only these are described each second.

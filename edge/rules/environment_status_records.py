@@ -86,7 +86,7 @@ class CertificateStatus(msgspec.Struct, frozen=True):
     source: str
     "The core API, or a directory."
     last_error: str | None
-    "Why the last question for it failed; null = nothing is wrong."
+    "Why the last lookup for it failed; null = nothing is wrong."
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):

@@ -1,9 +1,10 @@
-"""What is reported of an exchange that has ended: numbers to the metrics, and its record to the access log."""
+"""The interfaces that observe finished exchanges: counters for the metrics, and the access log."""
 
 from typing import Protocol
 
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import Request, Response
+from edge.rules.log.usual_lines import UsualLines
 from edge.rules.outcomes import Cause, Phase
 
 Times = tuple[float, float, float, float, float]
@@ -44,3 +45,17 @@ class OutcomeLog(Protocol):
     def write(self, outcome: Outcome, request: Request | None = None, response: Response | None = None) -> None:
         """Write down one exchange. `request`: None = nothing was read. `response`: that of a backend, as received;
         None = the client got none of it."""
+
+
+class LineLog(OutcomeLog, Protocol):
+    """An `OutcomeLog` that needs no record of a usual exchange."""
+
+    __slots__ = ()
+
+    @property
+    def usual_lines(self) -> UsualLines | None:
+        """What makes the lines for `write_line`; None = every exchange is written from its record."""
+
+    def write_line(self, line: str) -> bool:
+        """Write the line of one exchange; False = it is too long, so the exchange must be written from its
+        record."""

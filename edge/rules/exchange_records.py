@@ -46,7 +46,7 @@ class Outcome(msgspec.Struct, gc=False):
     """The record of one exchange: how it ended, and how long each part took."""
 
     time: float
-    "Wall clock at the end, seconds since the epoch."
+    "Wall clock at the end, seconds since the epoch, to the microsecond."
     id: str
     "X-Request-Id."
     client: str

@@ -110,12 +110,12 @@ class ExplainedCertificate(msgspec.Struct, frozen=True):
     "When it ends, seconds since the epoch; null = there is none."
     days_left: float | None
     state: str
-    """fresh, stale (used, with a question in the background), expired (a question first), ended (its notAfter),
+    """fresh, stale (used, looked up in the background), expired (looked up first), ended (its notAfter),
     absent, issuing, failed or unknown."""
     source: str
     "The core API, or a directory."
     last_error: str | None
-    "Why the last question for it failed, or why there is none; null = nothing is wrong."
+    "Why the last lookup for it failed, or why there is none; null = nothing is wrong."
 
 
 class ExplainedRoute(msgspec.Struct, frozen=True):

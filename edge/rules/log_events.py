@@ -208,7 +208,8 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "own_certificate_read",
         "info",
-        "A file of `core_api.tls` or `backends.tls`, a `client_ca` or `tls.tickets.file` has changed: read again.",
+        "A file of `core_api.tls` or `backends.tls`, a `client_ca`, `client_crl` or `tls.tickets.file` has "
+        "changed: read again.",
     ),
     LogEvent("files_not_watched", "warning", "Files cannot be watched; they are polled.", ("files", "error")),
     LogEvent(
@@ -288,6 +289,14 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         ("setting", "reason"),
     ),
     LogEvent(
+        "backend_sessions_ended",
+        "warning",
+        "This version of Python loses memory for each TLS session that is remembered of a backend. The worker has "
+        "lost as much as it may: from now on each connection to a backend has a full handshake, until the worker "
+        "is replaced (`styx upgrade`). Python 3.12.8, 3.13.1 and later versions do not have this fault.",
+        ("python",),
+    ),
+    LogEvent(
         "ticket_secrets_not_used",
         "error",
         "A changed `tls.tickets.file` cannot be used; the secrets from before are used on.",
@@ -296,8 +305,16 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "client_ca_not_used",
         "error",
-        "A changed `client_ca` of a listener cannot be used; the authorities from before are believed on.",
+        "A changed `client_ca` or `client_crl` of a listener cannot be used; the authorities and revocation lists "
+        "from before are believed on.",
         ("file", "reason"),
+    ),
+    LogEvent(
+        "client_crl_not_in_force",
+        "error",
+        "A revocation list in a `client_crl` has ended, or has not begun: no client of this authority is let in. "
+        "Told again each hour.",
+        ("file", "issuer", "begins", "ends"),
     ),
     LogEvent(
         "wrong_backend",
@@ -322,7 +339,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "certificate_unusable", "debug", "OpenSSL takes no certificate of a hostname; it is refused.", ("error",)
     ),
     LogEvent(
-        "certificate_failed", "error", "The look-up of a certificate failed because of a fault of styx.", ("error",)
+        "certificate_failed", "error", "The lookup of a certificate failed because of a fault of styx.", ("error",)
     ),
     LogEvent(
         "ticket_keys_unavailable",
@@ -336,7 +353,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "The core API fails when it is asked for certificates; it is only probed now and then, and names without a "
         "certificate are refused at once.",
     ),
-    LogEvent("certificate_circuit_closed", "warning", "The core API answers questions for certificates again."),
+    LogEvent("certificate_circuit_closed", "warning", "The core API responds to lookups of certificates again."),
     LogEvent(
         "certificate_lookup_failed",
         "warning",
@@ -350,9 +367,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "end. `reason` is a stable code, `certificate` a hostname or a file.",
         ("certificate", "reason", "details", "source", "left_out_before"),
     ),
-    LogEvent(
-        "certificate_fault", "error", "A question for a certificate failed because of a fault.", ("hostname",)
-    ),
+    LogEvent("certificate_fault", "error", "A lookup of a certificate failed because of a fault.", ("hostname",)),
     LogEvent(
         "certificate_directory_unreadable",
         "error",
@@ -403,6 +418,13 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "info",
         "Files of certificates were read; they are used from the next handshake on.",
         ("directory", "pairs", "names", "read", "faults"),
+    ),
+    LogEvent(
+        "certificate_names_dropped",
+        "warning",
+        "Hostnames had a certificate and have none any more: its files were removed, it has ended, or the new one "
+        "does not cover them.",
+        ("directory", "names", "hostnames"),
     ),
     LogEvent("core_api_failed", "warning", "The lookup of a hostname at the core API failed.", _ROUTE_FIELDS),
     LogEvent(

@@ -1,4 +1,4 @@
-"""Finds the known names that are most like a wrong one, for messages: `did you mean`.
+"""Finds the known names that are most similar to a misspelled one, for messages: `did you mean`.
 
 Two steps, because there may be 100,000 names: the shared pairs of letters choose a few, and the ratio of `difflib`
 compares those. Feeding names costs a microsecond for each.

@@ -66,7 +66,7 @@ class Retry(Enum):
 
 
 class Charge(Enum):
-    """What a failure costs the backend."""
+    """The charge to the backend for a failure."""
 
     NOTHING = "nothing"
     ERROR = "error"  # counts in its error ratio

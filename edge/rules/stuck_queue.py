@@ -1,5 +1,4 @@
-"""Detects a stuck accept queue: connections wait in it, it does not become shorter, and those that waited first are
-not accepted. Pure.
+"""Detects a stuck accept queue: it does not become shorter, and the connections at its head are not accepted. Pure.
 
 A worker whose loop runs may still accept too few connections, because the turns of the loop are long, or because of
 a fault in the loop. Its clients are connected, as far as their kernels know, but get no response.

@@ -52,7 +52,7 @@ from edge.run.control.control_messages import (
 )
 from edge.run.control.control_server import ControlServer
 from edge.run.files.file_watch import Renew, watch_files
-from edge.run.pages.page_reader import PagesReader
+from edge.run.pages.page_reader import PageReader
 from edge.run.recent_events import MOST_EVENTS, RecentEvents
 from edge.run.routes.pushed_sources import PushedSources
 from edge.run.routes.route_set_store import RouteSetStore
@@ -125,7 +125,7 @@ class AdminProcess:
         self._control_server.read_configuration = lambda: running_configuration(self._settings, self._configuration)
         self._control_server.explain_issuance = self._issuance
         self._sources = PushedSources(sets, self._control_server.routes_pushed.publish, background)
-        self._pages = PagesReader(self._control_server.use_pages, background=background)
+        self._pages = PageReader(self._control_server.use_pages, background=background)
         self._server: AdminServer
         self._end: asyncio.Event
         self._stage_known: asyncio.Event
@@ -209,7 +209,7 @@ class AdminProcess:
         )
 
     def _issuance(self, hostname: str) -> ExplainedIssuance | None:
-        """What the issuer has written about the orders of a hostname. Blocking."""
+        """The issuer's records of the orders of a hostname. Blocking."""
         acme, directory = self._settings.tls.acme, self._settings.tls.directory
         if acme.directory_url is None or directory is None:
             return None
@@ -293,15 +293,15 @@ class AdminProcess:
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
         self._server.use_token(read_secret(self._settings.admin.token_file))
-        log.info("admin token read again", code="admin_token_read")
+        log.info("admin token reloaded", code="admin_token_read")
 
     async def _renew_workers(self) -> None:
         await self._control_server.renew_tokens()
-        log.info("core API token read again", code="core_api_token_read")
+        log.info("core API token reloaded", code="core_api_token_read")
 
     async def _renew_certificates(self) -> None:
         await self._control_server.renew_tokens()
-        log.info("certificate of the edge read again", code="own_certificate_read")
+        log.info("TLS file reloaded", code="own_certificate_read")
 
 
 def _named(settings: Settings) -> dict[NamedGroup, list[str]]:

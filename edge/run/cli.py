@@ -78,7 +78,7 @@ def serve(config: str) -> None:
         fail(f"styx: {error}", 1)
 
 
-@main.command()
+@main.command(short_help="Check a configuration file and what it relies on.")
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help='Print {"good", "faults", "warnings"} as JSON.')
 @click.option("--strict", is_flag=True, help="Exit 1 for a warning, too.")
@@ -115,7 +115,7 @@ def check(config: str, as_json: bool, strict: bool) -> None:
     click.echo(f"{config}: good")
 
 
-@main.command()
+@main.command(short_help="Exit 0 if a running styx takes requests.")
 @ADMIN
 @click.option("--json", "as_json", is_flag=True, help='Print {"ready", "state"} as JSON.')
 def healthcheck(admin: "AdminChoice", as_json: bool) -> None:
@@ -135,7 +135,7 @@ def healthcheck(admin: "AdminChoice", as_json: bool) -> None:
         sys.exit(1)
 
 
-@main.command()
+@main.command(short_help="Show all that a running styx knows about a hostname.")
 @click.argument("host")
 @ADMIN
 @TOKEN
@@ -206,7 +206,7 @@ def routes(
         click.echo(listing([(*process, list(of.values())[:limit]) for process, of in found.items()], as_json))
 
 
-@main.command()
+@main.command(short_help="Show live what a running styx serves (extra `top`).")
 @click.option("--once", is_flag=True, help="Print it once, and end.")
 @click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(min=0.5), help="Seconds.")
 @ADMIN
@@ -232,7 +232,7 @@ def top(once: bool, interval: float, admin: "AdminChoice", token_file: str | Non
     run_top(read, once=once, interval=interval)
 
 
-@main.command("reload")
+@main.command("reload", short_help="Reload the configuration of a running styx.")
 @ADMIN
 @TOKEN
 def reload_(admin: "AdminChoice", token_file: str | None) -> None:
@@ -240,7 +240,7 @@ def reload_(admin: "AdminChoice", token_file: str | None) -> None:
     command(admin, "reload", token_file)
 
 
-@main.command()
+@main.command(short_help="Replace a running styx by the installed version.")
 @ADMIN
 @TOKEN
 def upgrade(admin: "AdminChoice", token_file: str | None) -> None:
@@ -248,7 +248,7 @@ def upgrade(admin: "AdminChoice", token_file: str | None) -> None:
     command(admin, "upgrade", token_file)
 
 
-@main.command()
+@main.command(short_help="Send no new requests to a backend, server, environment.")
 @click.argument("kind", type=click.Choice(["backend", "server", "environment"]))
 @click.argument("name")
 @click.option("--for", "duration", default="10m", show_default=True, help="When it ends by itself: 90s, 10m, 2h.")
@@ -288,7 +288,7 @@ def drains(admin: "AdminChoice", token_file: str | None, as_json: bool) -> None:
     click.echo(body if as_json else render_drains(found), nl=as_json)
 
 
-@main.command()
+@main.command(short_help="Look up routes or a certificate again.")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name", default="")
 @ADMIN
@@ -306,7 +306,7 @@ def invalidate(kind: str, name: str, admin: "AdminChoice", token_file: str | Non
         click.echo(f"{what} to be asked for anew: {count}{nothing}")
 
 
-@main.command("core-api")
+@main.command("core-api", short_help="Run a pocket hosting platform on this machine.")
 @click.option("--address", default="127.0.0.1:9900", show_default=True, help="Where it listens.")
 @click.option("--db", default=":memory:", show_default=True, help="SQLite file of sites and containers.")
 @click.option("--containers", "make", type=click.Choice(["builtin", "nginx"]), default="builtin", show_default=True)

@@ -49,4 +49,4 @@ class ConfigurationFile(NamedTuple):
     def warn_of_former_names(self, text: str) -> None:
         """Log each setting in this text that has been renamed."""
         for fault in self.former_names(text):
-            log.warning("setting has a new name", code="setting_renamed", setting=str(fault))
+            log.warning("deprecated setting name", code="setting_renamed", setting=str(fault))

@@ -29,7 +29,7 @@ from edge.net.routing.route_source import route_source
 from edge.net.transport.read_budget import ReadBudget
 from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environments
-from edge.rules.exchange_observers import OutcomeLog
+from edge.rules.exchange_observers import LineLog, OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import HeadValidator
 from edge.rules.http.local_reply import LocalReplies
@@ -44,13 +44,13 @@ def worker_context(
     settings: Settings,
     counters: RequestCounters,
     outcome_logs: tuple[OutcomeLog, ...],
+    line_log: LineLog | None,
     own: OwnAddresses,
     *,
     clock: Callable[[], float],
     rand: Callable[[], float] | None,
 ) -> WorkerContext:
-    """The context of a worker in the running loop. `own`: addresses that no backend may have. `rand`: returns the
-    numbers that backends are drawn with; None = random ones."""
+    """The context of a worker in this loop. `own`: addresses that no backend may have. `rand`: None = random."""
     loop = asyncio.get_running_loop()
     deadline_sweep = DeadlineSweep(loop, sweep_period(settings.timeouts), clock)
     idle_clients = IdleConnections(lambda: deadline_sweep, clock)
@@ -81,11 +81,12 @@ def worker_context(
             pages=pages,
             edge_line=edge_line,
             request_ids=request_ids,
-            observe=_observer(counters, outcome_logs),
+            observe=_observer(counters, outcome_logs if line_log is None else (line_log, *outcome_logs)),
         ),
         pages=pages,
         exchange_counters=counters,
         outcome_logs=outcome_logs,
+        line_log=line_log,
         edge_line=edge_line,
     )
     return context

@@ -156,9 +156,7 @@ def end_override() -> None:
     if _Process.override is not None:
         _Process.override = None
         _set_level(_Process.configured)
-        log.warning(
-            "log level as configured", extra={"code": "log_level_restored", "log_level": _Process.configured}
-        )
+        log.warning("log level restored", extra={"code": "log_level_restored", "log_level": _Process.configured})
 
 
 def expire_override(now: float) -> None:

@@ -144,7 +144,9 @@ class Master:
         except OSError as error:
             raise CannotServe(error.strerror or str(error)) from error
         for address in spare.close():
-            log.warning("socket without a listener closed", code="socket_without_listener", address=address)
+            log.warning(
+                "inherited socket without a listener closed", code="socket_without_listener", address=address
+            )
         self._supervisor = Supervisor(self._spawner, self._row, self._settings, self._sockets, workers)
         self._active.supervisor = self._supervisor
 
@@ -228,7 +230,7 @@ class Master:
                 case signal.SIGUSR2:
                     self._enqueue([Command(0, "upgrade")])
                 case signal.SIGUSR1:
-                    log.info("logs reopened", code="logs_reopened")
+                    log.info("access log reopened", code="logs_reopened")
                     self._supervisor.send_all(Reopen())
 
     # commands of the operator
@@ -256,9 +258,9 @@ class Master:
             done, words = taken_over, words = self._carry_out(self._upgrade)
             self._row.upgraded(done)
             if done:
-                log.info("version upgraded", code="upgraded", what=words)
+                log.info("upgrade completed", code="upgraded", what=words)
             else:
-                log.error("version not upgraded", code="upgrade_failed", what=words)
+                log.error("upgrade failed", code="upgrade_failed", what=words)
         self._send_events()  # who has the result finds the event
         if admin is not None and command.number:
             admin.send(CommandFinished(command.number, done, words))
@@ -278,7 +280,7 @@ class Master:
         try:
             return command()
         except Exception as error:
-            log.exception("command failed", code="command_failed")
+            log.exception("master command failed", code="command_failed")
             self._supervisor.abandon_replacement(self._settings.drain.timeout)
             return False, [f"{type(error).__name__}: {error}"]
 
@@ -325,7 +327,7 @@ class Master:
         self._await(lambda: handover is not None and handover.serves, delay, stops=2)
         self._leave_files_to(handover)
         if handover is not None and handover.serves:
-            log.info("another edge serving on these sockets", code="sockets_taken_over")
+            log.info("listening sockets taken over by another edge", code="sockets_taken_over")
             supervisor.stop_admin()
         self._sockets.close_listeners()
         workers = supervisor.stop_workers(Drain(drain.timeout, drain.idle))

@@ -8,6 +8,7 @@ warning of `styx check`; a start logs it (`tolerated`).
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from edge.net.acme.issuance_files import FOLDER
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
-from edge.net.tls.client_verification import read_authorities
+from edge.net.tls.client_verification import read_authorities, read_revocations
 from edge.net.tls.ticket_secret_file import read_ticket_secrets
 from edge.rules.route_sets.route_set import first_with_tls
 from edge.rules.route_sets.route_set_records import RouteSet
@@ -137,10 +138,15 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
         yield from _of_certificates(settings.tls.directory)
     for n, listener in enumerate(settings.listeners):
         try:
-            if listener.client_ca is not None:
-                read_authorities(listener.client_ca, is_required=True)
+            authorities = listener.client_ca and read_authorities(listener.client_ca, is_required=True)
         except SecretFileError as error:
             yield Finding(f"listeners.{n}.client_ca", str(error))
+            continue
+        try:
+            if authorities and listener.client_crl is not None:
+                read_revocations(listener.client_crl, authorities)
+        except SecretFileError as error:
+            yield Finding(f"listeners.{n}.client_crl", str(error))
     yield from _findings("access_log.path", _log_fault(settings.access_log))
 
 
@@ -184,9 +190,26 @@ def tolerated(settings: Settings, routes: RouteSet | None) -> Iterator[Finding]:
     `routes`: those of a pushed source; None = there is none."""
     yield from _of_route_set(settings, routes)
     yield from pages_not_used(settings)
+    if any(listener.client_crl for listener in settings.listeners):
+        yield from _seen_by(settings.user, lambda: list(_of_lists(settings)))
     if settings.tls.directory is not None and any(listener.tls for listener in settings.listeners):
         directory = settings.tls.directory
         yield from _seen_by(settings.user, lambda: list(_of_pairs(directory)), CERTIFICATES_TIMEOUT)
+
+
+def _of_lists(settings: Settings) -> Iterator[Finding]:
+    """Findings about revocation lists by which clients are not let in, with the rights of this process."""
+    for n, listener in enumerate(settings.listeners):
+        if listener.client_ca is None or listener.client_crl is None:
+            continue
+        with suppress(SecretFileError):  # which `_of_files` finds
+            lists = read_revocations(listener.client_crl, read_authorities(listener.client_ca, is_required=True))
+            words = [
+                f"the list of {each.issuer} has ended, or has not begun: its clients are not let in"
+                for each in lists.not_in_force(time.time())
+            ]
+            words += [f"there is no list of {name}: what it issues itself is not let in" for name in lists.without]
+            yield from (Finding(f"listeners.{n}.client_crl", f"{each}: {listener.client_crl}") for each in words)
 
 
 def pages_not_used(settings: Settings) -> list[Finding]:

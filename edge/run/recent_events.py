@@ -1,5 +1,5 @@
-"""The last lines of a process's event log, for the status page: bounded in number and in size. And how those of the
-master get to the admin process."""
+"""Keeps the last lines of a process's event log for the status page, bounded in number and in size, and sends those
+of the master to the admin process."""
 
 import logging
 from collections import deque

@@ -98,11 +98,12 @@ class Worker:
         self._traces: WorkerTraces | None = None
         self.pages_known = asyncio.Event()
         "Set when it was told which error pages there are."
-        outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
+        line_log = self.log if self.log.usual_lines is not None else None
+        outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on and line_log is None else []
         if observe is not None:
             outcome_logs.append(_Observer(observe))
         self.context = worker_context(
-            settings, self.request_counters, tuple(outcome_logs), self._own, clock=clock, rand=rand
+            settings, self.request_counters, tuple(outcome_logs), line_log, self._own, clock=clock, rand=rand
         )
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
@@ -161,6 +162,7 @@ class Worker:
             self._tls.prepare()
             self._tls.start(self.background)
             self.context.deadline_sweep.add(self._tls.service.rotation)
+        self.publish()  # what was read since the first heartbeat: nobody asks a worker that is ready too early
 
     async def accept(
         self, sockets: Sequence[tuple[ListenerSettings, socket.socket]], *, for_another: bool = False
@@ -276,6 +278,8 @@ class Worker:
         context.hot.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
+        if time_limit:
+            await asyncio.sleep(0)  # what the loop has accepted in this turn begins, and is counted, at its end
         # Polled, because an event would cost time in every request.
         while context.counts.connections and context.clock() < now + time_limit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -311,7 +315,7 @@ class Worker:
             context.resolver.environments.apply_event(event, context.clock(), context.balancer.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
-        """What it knows about a hostname; None = nothing."""
+        """Explain a hostname to operators; None = nothing."""
         context, balancer = self.context, self.context.balancer
         route, now = context.resolver.known_route(hostname), context.clock()
         lookups = context.resolver.lookup_state(hostname)

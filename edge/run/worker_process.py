@@ -174,7 +174,7 @@ class WorkerProcess:
         await asyncio.wait(either, timeout=time_limit, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not pushed.version:
-            log.error("routes of the file missing", code="routes_file_missing", file=location)
+            log.error("routes of the routes file missing", code="routes_file_missing", file=location)
 
     async def _wait_for_pages(self) -> None:
         """Wait until the admin process has sent the error pages; without them, the built-in page is used."""
@@ -192,7 +192,9 @@ class WorkerProcess:
             case AcceptFor(slot, number):
                 sock = self._master.take_socket()
                 if sock is None:
-                    log.error("socket of another worker not received", code="socket_not_received", slot=slot)
+                    log.error(
+                        "listening socket of another worker not received", code="socket_not_received", slot=slot
+                    )
                 else:
                     self._run(self._accept_for(slot, [(self._settings.listeners[number], sock)]))
             case StopAcceptingFor(slot):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -298,9 +299,9 @@ class Admin:
         return response, content["detail"]
 
 
-@pytest.fixture
-async def serve(explained, snapshot, tmp_path):
-    """Start a server; stopped after the test."""
+@asynccontextmanager
+async def admin_servers(explained, snapshot, folder):
+    """start(...) starts a server; all are stopped at the end."""
     started = []
 
     async def start(address=LOOPBACK, token="", users=None, bounds=Bounds(), beside=True, status=None):  # noqa: B008
@@ -327,7 +328,7 @@ async def serve(explained, snapshot, tmp_path):
             users=users,
             bounds=bounds,
         )
-        path = f"{tmp_path}/{len(started)}.sock"
+        path = f"{folder}/{len(started)}.sock"
         sockets = [open_listener(address, private=True)]
         sockets += [open_listener(Address(path=path), private=True)] if beside else []
         over_tcp = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
@@ -343,6 +344,13 @@ async def serve(explained, snapshot, tmp_path):
         await server.stop()
         for sock in sockets:
             sock.close()
+
+
+@pytest.fixture
+async def serve(explained, snapshot, tmp_path):
+    """Start a server; stopped after the test."""
+    async with admin_servers(explained, snapshot, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -124,21 +124,19 @@ def test_a_failed_lookup_says_when_which_error_and_when_again(explained):
     assert render(failed) == (
         "live-acme.example.org\n"
         "no route: requests are answered 503, `lookup_failed`\n"
-        "the look-up failed 3 s ago: status 500; tried again not for another 1.2 s\n"
-        "the core API fails: look-ups are stopped, but for one now and then (circuit breaker open)\n"
+        "the lookup failed 3 s ago: status 500; tried again not for another 1.2 s\n"
+        "the core API fails: lookups are stopped, but for one now and then (circuit breaker open)\n"
     )
     at_once = without_route(explained, failed_lookup=FailedLookup("x", 3.0, 0.0))
     assert "x; tried again at the next request\n" in render(at_once)
     known = msgspec.structs.replace(explained, failed_lookup=FailedLookup("status 500", 3.0, 1.2))
-    assert "the look-up failed 3 s ago: status 500; " in render(known)
+    assert "the lookup failed 3 s ago: status 500; " in render(known)
     assert "200" not in render(known)
 
 
 def test_a_lookup_under_way(explained):
     assert render(without_route(explained, looking_up=True)) == (
-        "live-acme.example.org\n"
-        "no route: requests wait for the look-up\n"
-        "it is being looked up at the core API now\n"
+        "live-acme.example.org\nno route: requests wait for the lookup\nit is being looked up at the core API now\n"
     )
 
 

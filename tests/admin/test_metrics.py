@@ -164,7 +164,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
     assert scrape("styx_client_connections", worker="0") == snapshot["client_connections"]
     assert scrape("styx_requests_in_flight", worker="0") == snapshot["exchanges"]
     assert scrape("styx_buffered_bytes", worker="0") == snapshot["buffered_bytes"]
-    assert scrape("styx_core_api_questions", worker="0") == snapshot["questions"]
+    assert scrape("styx_core_api_lookups_in_flight", worker="0") == snapshot["lookups_under_way"]
     assert scrape("styx_backend_connections", state="idle") == snapshot["links_idle"]
     assert scrape("styx_backend_connections", state="busy") == snapshot["links_busy"]
     lookups = [scrape("styx_route_lookups_total", result=r) for r in ("hit", "stale", "miss", "unknown")]
@@ -198,7 +198,7 @@ def test_several_workers(board, registry, request_counters, snapshot, outcome):
     scrape = Scrape(registry)
     assert scrape("styx_causes_total", cause="ok") == 2
     assert scrape("styx_requests_in_flight", worker="0") == snapshot["exchanges"]
-    assert scrape("styx_core_api_questions", worker="0") == snapshot["questions"]
+    assert scrape("styx_core_api_lookups_in_flight", worker="0") == snapshot["lookups_under_way"]
     assert scrape("styx_requests_in_flight", worker="1") == 40
     assert scrape("styx_routes") == 100
     assert scrape("styx_backend_connections_opened_total") == 2 * snapshot["links_opened"]

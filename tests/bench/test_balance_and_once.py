@@ -16,7 +16,7 @@ async def test_no_post_is_executed_twice_whatever_happens():
 
 @pytest.mark.alone
 async def test_styx_steps_around_a_container_that_fails_at_once():
-    report = await balance.run(balance.BalancePlan(seconds=2.0, scenarios=["c"], only=["styx"]))
+    report = await balance.run(balance.BalancePlan(seconds=2.0, warm_up=3.0, scenarios=["c"], only=["styx"]))
     [played] = report.played["c"]["styx"]
     assert played.goodput == 1.0, report.text()
     assert played.bad_share < 0.02

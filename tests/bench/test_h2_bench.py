@@ -9,7 +9,7 @@ from bench.h2.h2_floods import FLOODS
 @pytest.mark.long
 @pytest.mark.alone
 async def test_streams_and_floods():
-    report = await run(H2Plan(scenes=("isolation", "floods"), rounds=1, seconds=1.0))
+    report = await run(H2Plan(scenes=("isolation", "floods"), rounds=1, seconds=0.5))
     seen = {(line.scene, line.what): line for line in report.lines}
     assert {scene for scene, _ in seen} == {"isolation", *FLOODS}
     for reason in FLOODS:

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.long, pytest.mark.alone]
 @pytest.mark.parametrize("scene", ["first", "moved"])
 async def test_scene(scene):
     plan = route_stage.RoutesPlan(
-        scenes=[scene], first=1000, new=200, moved_rate=100.0, moves_at=1.5, moved_seconds=3.0
+        scenes=[scene], first=1000, new=200, moved_rate=100.0, moves_at=1.0, moved_seconds=2.0
     )
     report = await routes.run(plan)
     assert report.good, report.text()

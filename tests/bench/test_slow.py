@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 
 async def test_slow_clients_are_cut_off_in_time_and_nobody_else_notices():
-    plan = slow.SlowPlan(rounds=1, seconds=2, heads=60, bodies=60, rate=100, ramp=0.3, head=1, body=1, polite=False)
+    plan = slow.SlowPlan(rounds=1, seconds=1, heads=60, bodies=60, rate=100, ramp=0.3, head=1, body=1, polite=False)
     report = await slow.run(plan)
     assert not report.uncut, report.text()
     assert not report.missing, report.text()

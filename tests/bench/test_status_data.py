@@ -8,7 +8,7 @@ from bench.operations.status_data import StatusPlan, run
 @pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_short_run() -> None:
-    report = await run(StatusPlan(seconds=3.0, environments=50, rate=50.0))
+    report = await run(StatusPlan(seconds=1.5, environments=50, rate=100.0))
     assert report.environments == 50
     assert set(report.load.statuses) == {"200"}
     assert report.idle.times

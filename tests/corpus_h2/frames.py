@@ -6,6 +6,8 @@ HPACK is stateless here: every field is a literal that is not indexed (RFC 7541,
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bench.fuzz_h2.frames import integer
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 DATA_, HEADERS_, PRIORITY_, RST_, SETTINGS_, PUSH_, PING_, GOAWAY_, WINDOW_, CONTINUATION_ = range(10)
@@ -21,18 +23,6 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"", *, size: int
     """Any frame; `size`: another length than that of the payload."""
     length = len(payload) if size is None else size
     return length.to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def integer(value: int, prefix: int, first: int = 0) -> bytes:
-    """RFC 7541, section 5.1."""
-    most = (1 << prefix) - 1
-    if value < most:
-        return bytes([first | value])
-    out, value = [first | most], value - most
-    while value >= 128:
-        out.append(value % 128 + 128)
-        value //= 128
-    return bytes([*out, value])
 
 
 def block(*pairs: tuple[str, str]) -> bytes:

@@ -5,23 +5,11 @@ import pytest
 from edge.demo import script
 from edge.demo.script_client import ScriptReply, what_came, who_answered
 from edge.demo.script_steps import STEPS, Result, Step
-from edge.platform.containers.container import ContainerFailed
-from edge.platform.containers.nginx_container import Binaries
+from tests.support.needs import CONTAINER_MAKES
 from tests.support.processes.process_verbs import listens
 
-try:
-    Binaries.find()
-    MISSING = ""
-except ContainerFailed as failure:
-    MISSING = str(failure)
 
-MAKES = [
-    "builtin",
-    pytest.param("nginx", marks=pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing is missing")),
-]
-
-
-@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("make", CONTAINER_MAKES)
 async def test_all_steps_pass(run, make):
     ran = await run("demo", "--once", "--containers", make, deadline=100)
     assert ran.code == 0, ran.out + ran.err

@@ -1,5 +1,6 @@
 """The built site in Chromium, opened as files and with no network: each page looks right, and nothing fails."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import async_playwright, expect
 
 from tests.support.drawings import ROOT
@@ -37,19 +39,28 @@ HEAVIEST = 900 * 1024
 SCANNED = """async () => (await axe.run({resultTypes: ["violations"]})).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => [found.id, found.nodes.slice(0, 4).map(node => node.html.slice(0, 160))])"""
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 expect.set_options(timeout=100_000)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(built)]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True)
+    """Built once, by the first process of pytest-xdist; the others wait for it in the directory that all share."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    built = shared / "site"
+    with (shared / "site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            partial = shared / "site-partial"  # left by a build that failed
+            command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(partial)]
+            subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True)
+            partial.rename(built)
     return built
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser():
     if CHROMIUM is None:
         assert not os.environ.get("STYX_NO_SKIP"), "chromium is not installed"
@@ -60,7 +71,7 @@ async def browser():
         await chromium.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def show(browser, site):
     """Open pages of the site. After the test: nothing was logged to the console, nothing failed or came from
     elsewhere."""

@@ -131,6 +131,71 @@ async def test_a_body_that_cannot_be_sent_again(stage):
     assert stage.attempts == ["refused"]
 
 
+EXPECTING = CHUNKED.replace(b"Transfer", b"Expect: 100-continue\r\nTransfer")
+
+
+async def test_a_client_hears_no_100_of_a_backend_that_then_refuses(stage):
+    """nginx sends a 100 before it refuses, in two writes. The client still has its body, however large: the second
+    backend gets it whole."""
+    stage.responses += [SILENCE, OK]
+    client = stage.client()
+    exchange = client.ask(EXPECTING, more=True)
+    first = await stage.until_connected()
+    await turns(5)  # the 100 has come
+    assert client.interims == []
+    first.protocol.data_received(REFUSED)
+    second = await stage.until_connected(2)
+    async with asyncio.timeout(DEADLINE):
+        while not client.interims:  # noqa: ASYNC110 - a moment after the 100
+            await asyncio.sleep(0.001)
+    exchange.body([b"x" * (stage.context.retries.replay_buffer + 1)], done=True)
+    await ended(client)
+    assert (client.status, client.interims) == (200, [100])
+    assert second.written.endswith(b"x\r\n0\r\n\r\n")
+    assert stage.attempts == ["refused", "ok"]
+
+
+async def test_a_backend_whose_100_is_held_back_has_answered_in_time(stage):
+    """Its deadline was for the 100; from then on it is that of the client's body."""
+    stage.responses.append(OK)
+    client = stage.client()
+    exchange = client.ask(EXPECTING, more=True)
+    await stage.until_connected()
+    timeouts = stage.context.timeouts
+    assert client.deadline > stage.context.clock() + timeouts.first_byte - DEADLINE
+    await turns(5)  # the 100 has come
+    assert client.interims == []
+    assert client.deadline < stage.context.clock() + timeouts.body + 1
+    exchange.body([b"x"], done=True)
+    await ended(client)
+
+
+async def test_a_client_hears_the_100_before_a_response_that_begins_early(stage):
+    stage.responses.append(SILENCE)
+    client = stage.client()
+    exchange = client.ask(EXPECTING, more=True)
+    backend = await stage.until_connected()
+    await turns(5)  # the 100 has come
+    backend.protocol.data_received(OK[:-1])
+    assert (client.status, client.interims) == (200, [100])
+    exchange.body([b"x"], done=True)
+    backend.protocol.data_received(OK[-1:])
+    await ended(client)
+
+
+async def test_a_client_whose_body_can_be_sent_again_hears_the_100_at_once(stage):
+    stage.responses += [SILENCE, OK]
+    client = stage.client()
+    exchange = client.ask(POST.replace(b"Content", b"Expect: 100-continue\r\nContent"), more=True)
+    first = await stage.until_connected()
+    await turns(5)
+    assert client.interims == [100]
+    exchange.body([b"abcdef"], done=True)
+    first.protocol.data_received(REFUSED)
+    await ended(client)
+    assert (client.status, stage.attempts) == (200, ["refused", "ok"])
+
+
 async def test_interim_responses_and_trailers_are_handed_over(stage):
     stage.responses.append(
         b"HTTP/1.1 103 Early Hints\r\n\r\n"

@@ -5,10 +5,10 @@ import pytest
 from edge.net.routing import compact_routes
 from edge.rules.explain import RouteFilter, list_routes
 from edge.rules.routing.change_records import Change
+from edge.rules.routing.freshness import Freshness
 from edge.rules.routing.invalidation import LastChanges
 from edge.rules.routing.route_records import record_of, records
 from edge.rules.routing.route_response import RouteResponse
-from edge.rules.routing.routes import Freshness
 from edge.rules.routing.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
 from tests.net.routing.test_resolver import Case, turns

@@ -1,6 +1,6 @@
 """The image: rules for its Dockerfile, its configuration, and its health check against a running styx.
 
-It is not built here, because its base comes from a registry of images.
+It is not built here, which takes minutes: `make image-check` does.
 """
 
 import os

@@ -17,14 +17,7 @@ from edge.platform.child_process import has_members
 from edge.platform.containers.container import ContainerFailed, ContainerSpec, Recipe
 from edge.platform.containers.nginx_container import Binaries, NginxContainer
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-
-try:
-    Binaries.find()
-    MISSING = ""
-except ContainerFailed as failure:
-    MISSING = str(failure)
-
-real_servers = pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing is missing")
+from tests.support.needs import needs_nginx
 
 
 @pytest.fixture
@@ -59,7 +52,7 @@ async def build(short_directory):
         container.dismiss()
 
 
-@real_servers
+@needs_nginx
 async def test_get_and_post(build, ask):
     container = await build()
     page = await ask(container.port, "/any/page?x=1")
@@ -76,7 +69,7 @@ async def test_get_and_post(build, ask):
     assert container.executed == {"o-1": 1}
 
 
-@real_servers
+@needs_nginx
 async def test_form_bodies_are_counted_too(build, ask):
     container = await build()
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -84,7 +77,7 @@ async def test_form_bodies_are_counted_too(build, ask):
     assert (await ask(container.port, method="POST", body=body, headers=headers)).json()["bytes"] == len(body)
 
 
-@real_servers
+@needs_nginx
 async def test_refuses_beyond_workers_and_queue(build, ask):
     container = await build()
     responses = await asyncio.gather(
@@ -98,7 +91,7 @@ async def test_refuses_beyond_workers_and_queue(build, ask):
     assert (await ask(container.port)).status == 200
 
 
-@real_servers
+@needs_nginx
 async def test_a_site_cannot_forge_a_refusal(build, ask, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
@@ -114,7 +107,7 @@ async def test_a_site_cannot_forge_a_refusal(build, ask, tmp_path):
     assert (await ask(container.port, "/robots.txt")).body == b"a static file"
 
 
-@real_servers
+@needs_nginx
 async def test_a_503_of_the_site_is_no_refusal(build, ask):
     container = await build()
     response = await ask(container.port, "/status/503")
@@ -122,7 +115,7 @@ async def test_a_503_of_the_site_is_no_refusal(build, ask):
     assert b"status 503" in response.body
 
 
-@real_servers
+@needs_nginx
 async def test_wrong_id_is_421(build, ask):
     container = await build()
     headers = {"X-Order-Id": "o"}
@@ -132,7 +125,7 @@ async def test_wrong_id_is_421(build, ask):
     assert (await ask(container.port, headers={"X-Styx-Backend": container.spec.id, **headers})).status == 200
 
 
-@real_servers
+@needs_nginx
 async def test_fill_slow_and_heal(build, ask):
     container = await build(service_time=0.01)
     container.fill(on=True)
@@ -149,7 +142,7 @@ async def test_fill_slow_and_heal(build, ask):
     assert (await ask(container.port)).status == 200
 
 
-@real_servers
+@needs_nginx
 async def test_kill_and_heal_at_the_same_port(build, ask):
     container = await build()
     port = container.port
@@ -161,7 +154,7 @@ async def test_kill_and_heal_at_the_same_port(build, ask):
     assert (await ask(port)).status == 200
 
 
-@real_servers
+@needs_nginx
 async def test_move_finishes_at_the_old_port(build, ask):
     container = await build()
     old = container.port
@@ -180,7 +173,7 @@ async def test_move_finishes_at_the_old_port(build, ask):
     assert (await ask(container.port)).status == 200
 
 
-@real_servers
+@needs_nginx
 async def test_a_connection_that_comes_while_it_falls_asleep_is_served(build, ask):
     """It waits in the queue of the listening socket, which the platform holds."""
     container = await build()
@@ -197,7 +190,7 @@ async def test_a_connection_that_comes_while_it_falls_asleep_is_served(build, as
     assert container.state == "running"
 
 
-@real_servers
+@needs_nginx
 async def test_an_nginx_that_ends_by_itself_refuses_connections(build, ask, until):
     container = await build()
     pid = container._nginx.pid
@@ -209,7 +202,7 @@ async def test_an_nginx_that_ends_by_itself_refuses_connections(build, ask, unti
     assert (await ask(container.port)).status == 200
 
 
-@real_servers
+@needs_nginx
 async def test_php_tells_of_the_last_request(build, ask):
     container = await build()
     assert container.activity().last_request == ""
@@ -221,7 +214,7 @@ async def test_php_tells_of_the_last_request(build, ask):
     assert container.activity().last_request == "POST /"
 
 
-@real_servers
+@needs_nginx
 async def test_sleeps_until_the_first_request(build, ask):
     states = []
     container = await build(states, asleep=True)
@@ -239,7 +232,7 @@ async def test_sleeps_until_the_first_request(build, ask):
         await ask(container.port)
 
 
-@real_servers
+@needs_nginx
 async def test_a_start_that_fails_reports_the_logs(build, monkeypatch):
     monkeypatch.setattr("edge.platform.containers.nginx_files.NGINX_CONF", "nonsense {dir};\n")
     with pytest.raises(ContainerFailed, match="unknown directive"):
@@ -253,7 +246,7 @@ def test_missing_servers_are_named(monkeypatch):
         Binaries.find()
 
 
-@real_servers
+@needs_nginx
 async def test_in_the_platform(ask):
     async with asyncio.timeout(100), PocketPlatform(PlatformSpec(make="nginx", notice=0.01)) as platform:
         await platform.create_environment("acme", containers=2, workers=1, service_time=0)
@@ -296,7 +289,7 @@ def session_members(leader):
     return found
 
 
-@real_servers
+@needs_nginx
 async def test_processes_die_with_a_killed_platform(until, short_directory):
     child = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -8,21 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from edge.platform.containers.container import ContainerFailed
-from edge.platform.containers.nginx_container import Binaries
 from edge.platform.pki import LIFETIME, PocketPki
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-
-try:
-    Binaries.find()
-    MISSING = ""
-except ContainerFailed as failure:
-    MISSING = str(failure)
-
-MAKES = [
-    "builtin",
-    pytest.param("nginx", marks=pytest.mark.skipif(bool(MISSING), reason=MISSING or "all is there")),
-]
+from tests.support.needs import CONTAINER_MAKES
 
 
 def edge_context(pki: PocketPki, *, shows: bool = True) -> ssl.SSLContext:
@@ -43,7 +31,7 @@ async def status_line(port: int, context: ssl.SSLContext, name: str) -> bytes:
         writer.transport.abort()
 
 
-@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("make", CONTAINER_MAKES)
 async def test_containers_prove_who_they_are_and_ask_who_comes(make):
     async with asyncio.timeout(100), PocketPlatform(PlatformSpec(make=make, tls=True, notice=0.01)) as platform:
         await platform.create_environment("acme")

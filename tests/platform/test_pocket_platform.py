@@ -124,13 +124,21 @@ async def test_a_start_that_fails_is_tried_again(platform, monkeypatch):
 
 
 async def test_a_failed_start_is_reported(monkeypatch):
+    tried = asyncio.Event()
+
     async def launch(*_):
+        if tried.is_set():  # the first try has failed by now, and this one hangs
+            await asyncio.Event().wait()
+        tried.set()
         raise ContainerFailed("no room on any server")
 
     monkeypatch.setattr(Fleet, "launch", launch)
     async with PocketPlatform(PlatformSpec(goal_timeout=0.05)) as platform:
-        with pytest.raises(ContainerFailed, match="no room on any server"):
+        with pytest.raises(ContainerFailed, match="did not reach its goal"):
             await platform.create_environment("acme")
+        await tried.wait()
+        with pytest.raises(ContainerFailed, match="no room on any server"):
+            await platform.set_goal("acme", containers=1)
 
 
 async def test_invalid_requests(platform):

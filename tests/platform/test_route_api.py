@@ -78,8 +78,8 @@ async def test_hostname_is_looked_up_in_any_case_and_counted(platform, http):
     for hostname in ("LIVE-acme.LocalHost", "live-acme.localhost", "xn--bcher-kva.example"):
         async with http.get(route_url(platform, hostname)) as response:
             await response.read()
-    assert platform.questions == {"live-acme.localhost": 2, "xn--bcher-kva.example": 1}
-    assert platform.questions.total() == 3
+    assert platform.lookups == {"live-acme.localhost": 2, "xn--bcher-kva.example": 1}
+    assert platform.lookups.total() == 3
 
 
 async def test_token_is_required(http):

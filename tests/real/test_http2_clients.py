@@ -14,6 +14,8 @@ BODY = bytes(range(256)) * 4096
 async def port(scene):
     """The port of an edge before a backend that sends a body, one that echoes, and one with trailers."""
     scene.listeners({"http2": True})
+    # Clients, edge and backends share this process: with 300 MB on the way, its loop has no time for long.
+    scene.settings(timeouts={"connect_alone": "60s", "connect_total": "60s"})
 
     async def echo(wire, got):
         await wire.body(got)

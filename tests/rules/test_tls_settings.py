@@ -88,10 +88,12 @@ def test_redirects() -> None:
 
 def test_certificates_of_clients() -> None:
     [asked] = settings_of({"tls": True, "client_ca": "/ca.pem"}).listeners
-    assert asked.verification == ("/ca.pem", True)
-    [asked] = settings_of({"tls": True, "client_ca": "/ca.pem", "verify_client": "optional"}).listeners
-    assert asked.verification == ("/ca.pem", False)
+    assert asked.verification == ("/ca.pem", None, True)
+    optional = {"client_ca": "/ca.pem", "client_crl": "/crl.pem", "verify_client": "optional"}
+    [asked] = settings_of({"tls": True, **optional}).listeners
+    assert asked.verification == ("/ca.pem", "/crl.pem", False)
     assert settings_of({"tls": True}).listeners[0].verification is None
+    assert "client_crl needs client_ca" in faults({"tls": True, "client_crl": "/crl.pem"})
     assert "client_ca is for a listener with tls: true" in faults({"client_ca": "/ca.pem"})
     assert "verify_client needs client_ca" in faults({"tls": True, "verify_client": "optional"})
     assert "'required' or 'optional'" in faults({"tls": True, "client_ca": "/ca.pem", "verify_client": "off"})

@@ -44,12 +44,12 @@ async def told_by_all(styx, condition):
 
 async def test_all_workers_know_of_a_change_without_a_request(platform, styx):
     assert await responses(styx) == {b"HTTP/1.1 200 OK"}
-    before = platform.questions[HOST]
+    before = platform.lookups[HOST]
     await platform.set_goal("acme", containers=3)
     told = await told_by_all(styx, lambda route: len(route["backends"]) == 3 and route["freshness"] == "fresh")
     assert len(told) == 2
     assert {route["source"] for route in told} <= {"the core API", "another process"}
-    assert platform.questions[HOST] > before
+    assert platform.lookups[HOST] > before
 
 
 async def test_a_stream_that_breaks_continues_where_it_was(platform, styx, until):
@@ -76,11 +76,11 @@ async def test_a_stream_that_breaks_continues_where_it_was(platform, styx, until
 
 
 async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(platform, styx, until):
-    """Nor many look-ups: each worker looks up a hostname once in a second."""
+    """Nor many lookups: each worker looks up a hostname once in a second."""
     assert await responses(styx) == {b"HTTP/1.1 200 OK"}
     workers = {told["pid"] for told in json.loads((await styx.ask_admin("/v1/overview"))[1])["workers"]}
     loop = asyncio.get_running_loop()
-    before, began = platform.questions[HOST], loop.time()
+    before, began = platform.lookups[HOST], loop.time()
     for n in range(100):
         for m in range(60):
             platform.changes.publish({"server": f"srv-{100 * n + m}"})
@@ -93,7 +93,7 @@ async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(p
     told = await told_by_all(styx, lambda route: len(route["backends"]) == 2 and route["freshness"] == "fresh")
     assert {one["pid"] for one in json.loads((await styx.ask_admin("/v1/overview"))[1])["workers"]} == workers
     assert len(told) == 2
-    assert platform.questions[HOST] - before <= 2 * (loop.time() - began + 2)
+    assert platform.lookups[HOST] - before <= 2 * (loop.time() - began + 2)
     assert not [event for event in events(styx) if event["level"] == "error"]
 
 

@@ -20,6 +20,18 @@ async def test_no_command_and_a_wrong_one_are_wrong_usage(call):
     assert (await call("check", "--colour")).code == 2
 
 
+async def test_the_list_of_commands_fits_a_terminal_of_80_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = await run("--help")
+    assert "healthcheck" in listed.out
+    assert "..." not in listed.out.partition("Commands:")[2], "a description is cut off: give it a short_help"
+
+
+async def test_a_mistyped_command_or_option_has_a_suggestion(call):
+    assert "Did you mean 'check'?" in (await call("chekc")).err
+    assert "Did you mean '--strict'?" in (await call("check", "--strcit")).err
+
+
 @pytest.mark.parametrize("name", ["demo.yaml", "styx.yaml"])
 async def test_our_own_files_are_good(call, name):
     ran = await call("check", "-c", f"config/{name}")
@@ -101,7 +113,7 @@ async def test_explain_of_a_hostname_whose_lookup_failed(call, styx, platform, c
     shown = await call("explain", "live-acme.localhost", "--admin", admin)
     assert shown.code == 0
     assert "no route: requests are answered 503, `lookup_failed`" in shown.out
-    assert "the look-up failed " in shown.out
+    assert "the lookup failed " in shown.out
     assert "Connect call failed" in shown.out or "Cannot connect" in shown.out
     assert "tried again " in shown.out
 

@@ -241,11 +241,11 @@ async def names_in_drains(call, admin, known):
 async def test_invalidated_routes(call, platform, styx, client):
     admin = styx.settings.admin.address
     assert (await client.ask("live-acme.localhost")).status == 200
-    asked = platform.questions["live-acme.localhost"]
+    asked = platform.lookups["live-acme.localhost"]
     ran = await call("invalidate", "hostname", "live-acme.localhost", "--admin", admin)
     assert (ran.code, ran.out) == (0, "routes to be asked for anew: 1\n")
     assert (await client.ask("live-acme.localhost")).status == 200
-    assert platform.questions["live-acme.localhost"] == asked + 1
+    assert platform.lookups["live-acme.localhost"] == asked + 1
     for kind, name, count in (
         ("site", "acme", 1),
         ("environment", "acme/live", 1),

@@ -7,10 +7,12 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from edge.demo.free_ports import free_port
 from edge.demo.styx_process import StyxProcess
@@ -23,6 +25,7 @@ from edge.run.sockets.listening_sockets import Held, Spare, open_sockets
 from tests.support.processes.edges import edge
 from tests.support.processes.process_verbs import is_alive
 from tests.support.processes.unprivileged import NOBODY, as_nobody, needs_root
+from tests.support.sample_revocations import revocation_list
 from tests.support.tls_parts import ca, issue
 
 PLAIN = {
@@ -368,6 +371,30 @@ listeners:
     settings = settings_with({"listeners": (asked[1],), "tls": tls})
     [fault] = preflight("styx.yaml", text, settings)
     assert fault.startswith("styx.yaml:5:16: listeners.0.client_ca: certificate 1 is not")
+
+
+def test_revocation_lists_that_cannot_be_used(tmp_path):
+    staff, other = (trustme.CA(key_type=trustme.KeyType.ECDSA) for _ in range(2))
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(staff.cert_pem.bytes() + other.cert_pem.bytes())
+    crl = tmp_path / "crl.pem"
+    listener = {"address": "127.0.0.1:0", "tls": True, "client_ca": str(authorities), "client_crl": str(crl)}
+    settings = settings_with({"listeners": (listener,), "tls": {"certificates": f"file:{tmp_path}"}})
+    text = "listeners:\n  - tls: true\n    client_crl: x\n"
+
+    crl.write_bytes(b"no list")
+    [fault] = preflight("styx.yaml", text, settings)
+    assert fault == (
+        f"styx.yaml:3:17: listeners.0.client_crl: no complete revocation lists in PEM (X509 CRL): {crl}"
+    )
+    crl.write_bytes(revocation_list(staff, ends=timedelta(hours=-1)))
+    assert preflight("styx.yaml", text, settings) == [], "styx starts with it"
+    told = [finding.words for finding in tolerated(settings, None) if finding.path == "listeners.0.client_crl"]
+    assert [words.partition(" ")[0] for words in told] == ["the", "there"]
+    assert "has ended, or has not begun: its clients are not let in" in told[0]
+    assert "what it issues itself is not let in" in told[1]
+    crl.write_bytes(revocation_list(staff) + revocation_list(other))
+    assert not [finding for finding in tolerated(settings, None) if "client_crl" in finding.path]
 
 
 def test_a_file_of_routes_that_needs_tls_to_backends(tmp_path):

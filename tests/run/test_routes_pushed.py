@@ -16,8 +16,8 @@ from edge.run.control.control_messages import (
     RoutesWanted,
     SwitchRoutes,
 )
-from edge.run.routes.route_set_publisher import RoutesPublisher
-from edge.run.routes.route_set_receiver import RoutesReceiver
+from edge.run.routes.route_set_publisher import RouteSetPublisher
+from edge.run.routes.route_set_receiver import RouteSetReceiver
 from edge.run.worker import Worker
 from tests.support.fake_transports import turns
 
@@ -43,7 +43,7 @@ class Wire:
         self.withheld = ()
         "The first message of these kinds does not get through, nor does what follows it."
         self._backlog = []
-        self.receiver = RoutesReceiver(lambda: self.worker.context.pushed, self._send, hold_timeout=hold_timeout)
+        self.receiver = RouteSetReceiver(lambda: self.worker.context.pushed, self._send, hold_timeout=hold_timeout)
         self.receiver.start(self.worker.background)
 
     def join(self):
@@ -93,13 +93,13 @@ class Edge:
     def __init__(self):
         self.connections = set()
         self.wires = []
-        self.publisher = RoutesPublisher(self.connections, time_limit=LONG, hold_timeout=LONG)
+        self.publisher = RouteSetPublisher(self.connections, time_limit=LONG, hold_timeout=LONG)
 
     def restarted(self, **limits):
         """Start another admin process, with these time limits."""
         for wire in list(self.connections):
             wire.leave()
-        self.publisher = RoutesPublisher(self.connections, **{"time_limit": LONG, "hold_timeout": LONG, **limits})
+        self.publisher = RouteSetPublisher(self.connections, **{"time_limit": LONG, "hold_timeout": LONG, **limits})
         for wire in self.wires:
             wire._publisher = self.publisher
 

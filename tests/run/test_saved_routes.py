@@ -41,7 +41,7 @@ async def knowing(platform, until, directory="", **changes):
 async def test_a_route_that_one_worker_looked_up_reaches_the_others(platform, until, tmp_path):
     async with knowing(platform, until, tmp_path) as styx:
         assert await responses(styx) == {b"HTTP/1.1 200 OK"}
-        assert platform.questions["live-acme.localhost"] == 1
+        assert platform.lookups["live-acme.localhost"] == 1
 
 
 async def test_new_workers_of_a_cold_reload_know(platform, until, call):

@@ -59,8 +59,8 @@ async def test_a_cold_edge_uses_routes_that_another_looked_up(platform, engine):
 async def test_a_route_invalidated_at_one_edge_is_looked_up_again_by_the_other(platform, engine, call):
     async with sharing(platform, engine) as first, sharing(platform, engine) as second:
         assert [await ask(first), await ask(second)] == [200, 200]
-        before = platform.questions[HOST]
-        while platform.questions[HOST] == before:  # the second may still be looking for its place
+        before = platform.lookups[HOST]
+        while platform.lookups[HOST] == before:  # the second may still be looking for its place
             printed = await call("invalidate", "hostname", HOST, "--admin", first.settings.admin.address)
             assert printed.code == 0, printed.err
             await asyncio.sleep(0.05)

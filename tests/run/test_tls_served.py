@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from edge.demo.free_ports import free_port
 from edge.net.tls.tls_contexts import PemPair, load_pair
 from tests.support.processes.edges import REQUEST, text
 from tests.support.processes.process_verbs import DEADLINE, ROOT, is_alive
+from tests.support.sample_revocations import revocation_list
 from tests.support.tls_parts import TLS12, TLS13, client_context, issue
 
 
@@ -46,7 +48,9 @@ class Visitor:
         raw = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE)
         with self._context.wrap_socket(raw, server_hostname="a.test", session=self._session) as connection:
             connection.sendall(REQUEST)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
+            if not (received := connection.recv(65536)):
+                raise ConnectionResetError("closed behind the handshake")
+            assert received.startswith(b"HTTP/1.1 503 ")
             self._session = connection.session
             return bool(connection.session_reused)
 
@@ -79,6 +83,12 @@ class Edge:
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
+
+    async def metric(self, series: str) -> float:
+        """The value of a series with these labels in /metrics."""
+        content = await asyncio.to_thread(fetched, f"http://127.0.0.1:{self.admin}/metrics")
+        [value] = re.findall(rf"(?m)^{re.escape(series)} (\S+)$", content)
+        return float(value)
 
     def said(self) -> str:
         return self._log.read_text()
@@ -184,6 +194,36 @@ async def test_authorities_of_clients_are_swapped_in_place(tmp_path: Path) -> No
         await edge.end()
 
 
+async def test_a_certificate_is_revoked_while_styx_runs(tmp_path: Path) -> None:
+    staff = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    authorities, crl = tmp_path / "clients.pem", tmp_path / "crl.pem"
+    authorities.write_bytes(staff.cert_pem.bytes())
+    crl.write_bytes(revocation_list(staff))
+    pair = issue("ann@staff.test", by=staff)
+    edge = Edge(tmp_path, f", client_ca: {authorities}, client_crl: {crl}")
+    ann, bob = Visitor(edge.port, TLS13, pair), Visitor(edge.port, TLS13, issue("bob@staff.test", by=staff))
+    try:
+        await until(lambda: edge.served() == 1)
+        assert await ann.is_let_in()
+        assert await bob.is_let_in()
+        before = edge.workers()
+        replacement = tmp_path / "new.pem"
+        replacement.write_bytes(revocation_list(staff, [pair]))
+        replacement.replace(crl)
+        async with asyncio.timeout(DEADLINE):
+            while {await ann.is_let_in() for _ in range(10)} != {False}:  # at each of two workers
+                pass
+        assert await bob.resumes(), "sessions of others go on"
+        assert edge.workers() == before
+        assert 0 < await edge.metric("styx_client_crl_soonest_end_timestamp_seconds") - time.time() < 2 * 86400
+        counted = 'styx_tls_handshakes_total{result="revoked_client_certificate",resumed="",version=""}'
+        async with asyncio.timeout(DEADLINE):
+            while await edge.metric(counted) < 1:  # workers publish it four times a second
+                pass
+    finally:
+        await edge.end()
+
+
 async def test_commands_for_certificates(tmp_path: Path) -> None:
     edge = Edge(tmp_path)
     try:
@@ -194,9 +234,14 @@ async def test_commands_for_certificates(tmp_path: Path) -> None:
         assert f"days left, fresh; from {tmp_path}/certificates; issued by " in text
         told = await asyncio.to_thread(edge.command, "invalidate", "certificate", "a.test")
         assert told == "certificates to be asked for anew: 1\n"
-        metrics = await asyncio.to_thread(fetched, f"http://127.0.0.1:{edge.admin}/metrics")
-        assert 'styx_tls_handshakes_total{result="ok",resumed="false",version="1.3"} 1.0' in metrics
-        assert 'styx_certificate_lookups_total{result="fresh"} 1.0' in metrics
+        for counted in (
+            'styx_tls_handshakes_total{result="ok",resumed="false",version="1.3"}',
+            'styx_certificate_lookups_total{result="fresh"}',
+        ):
+            async with asyncio.timeout(DEADLINE):
+                while await edge.metric(counted) < 1:  # workers publish it four times a second
+                    pass
+            assert await edge.metric(counted) == 1
     finally:
         await edge.end()
 

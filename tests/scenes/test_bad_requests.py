@@ -123,7 +123,7 @@ async def test_bad(scene, what):
         assert scene.letters == "CP"
     assert len(scene.outcomes) == 2
     assert not live.connections
-    assert not scene.core.questions
+    assert not scene.core.lookups
 
 
 async def refused(scene, data):

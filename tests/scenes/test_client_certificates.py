@@ -3,14 +3,17 @@
 import asyncio
 import ssl
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from edge.net.tls.tls_contexts import PemPair, load_pair
 from edge.net.tls.tls_service import TlsService
 from tests.support.h2_tls_client import H2TlsClient
+from tests.support.sample_revocations import revocation_list
 from tests.support.scene import Scene, request
 from tests.support.scene_client import CutShort
 from tests.support.tls_client import TlsClient
@@ -18,7 +21,7 @@ from tests.support.tls_parts import TLS12, TLS13, StubCertificate, StubCertifica
 
 PAIR = issue("shop.test", "other.test")
 STAFF, PARTNERS = (trustme.CA(key_type=trustme.KeyType.ECDSA) for _ in range(2))
-ANN = issue("ann@staff.test", by=STAFF)
+ANN, BOB = (issue(f"{name}@staff.test", by=STAFF) for name in ("ann", "bob"))
 VERSIONS = pytest.mark.parametrize("version", [TLS12, TLS13], ids=lambda version: version.name)
 CARRIERS = pytest.mark.parametrize(("carrier", "protocol"), [(TlsClient, "http/1.1"), (H2TlsClient, "h2")])
 FORGED = b"".join(
@@ -266,6 +269,101 @@ async def test_a_file_that_is_no_good_changes_nothing(door, caplog):
     door.file.unlink()
     door.scene.worker.renew_identity()
     assert await door.is_let_in(showing(ANN))
+
+
+# revocation lists
+
+
+@VERSIONS
+@CARRIERS
+async def test_who_is_revoked_is_not_let_in(door, tmp_path, version, carrier, protocol):
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(STAFF, [ANN]))
+    tls = await door.open(client_crl=str(crl))
+    assert not await door.is_let_in(showing(ANN, version=version, alpn=[protocol]), carrier=carrier)
+    assert tls.failures == {"revoked_client_certificate": 1}
+    assert not door.backend.requests
+    assert tls.bios.is_empty
+    assert await door.is_let_in(showing(BOB, version=version, alpn=[protocol]), carrier=carrier)
+
+
+async def test_a_worker_that_accepts_has_published_when_its_lists_end(door, tmp_path):
+    """Not only with the next heartbeat: metrics of before would say that there is no list."""
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(STAFF))
+    tls = await door.open(client_crl=str(crl))
+    row = door.scene.worker.row
+    cell = dict(row.layout.published_gauges)["client_crl_soonest_end"]
+    assert row.cells[cell] == tls.soonest_crl_end
+
+
+@VERSIONS
+async def test_a_session_of_before_its_certificate_was_revoked(door, tmp_path, version):
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(STAFF))
+    tls = await door.open(client_crl=str(crl))
+    ann, bob = (showing(pair, version=version) for pair in (ANN, BOB))
+    (_, first), (_, second) = await door.visit(ann), await door.visit(bob)
+    crl.write_bytes(revocation_list(STAFF, [ANN]))
+    await renewed(door, tls)
+    assert not await door.is_let_in(ann, session=first.tls.session)
+    assert tls.failures == {"revoked_client_certificate": 1}
+    assert (await door.visit(bob, session=second.tls.session))[1].tls.session_reused, "others resume theirs"
+    await first.write(request("shop.test"))
+    assert (await first.read_reply()).status == 200, "connections that are open stay"
+
+
+async def renewed(door: Door, tls: TlsService) -> None:
+    """Files are read again, and the lists are in use."""
+    [verification] = tls.verifications.values()
+    before = verification.contexts.revocations
+    door.scene.worker.renew_identity()
+    await door.scene.until(lambda: verification.contexts.revocations is not before)
+
+
+async def test_a_list_that_ends_lets_nobody_in_and_is_told_of(door, tmp_path):
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(STAFF))
+    tls = await door.open(client_crl=str(crl))
+    [verification] = tls.verifications.values()
+    context = showing(ANN)
+    _, first = await door.visit(context)
+    assert tls.soonest_crl_end == verification.contexts.revocations.soonest_end
+    tls.wall = verification.wall = lambda: tls.soonest_crl_end + 1
+    with capture_logs() as told:
+        for _ in range(3):
+            verification.tell_not_in_force()
+    [event] = told
+    assert (event["code"], event["file"]) == ("client_crl_not_in_force", str(crl))
+    assert not await door.is_let_in(context)
+    assert not await door.is_let_in(context, session=first.tls.session)
+    assert tls.failures == {"no_client_crl": 2}
+
+
+async def test_who_shows_none_is_served_where_it_is_optional_whatever_the_list(door, tmp_path):
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(STAFF, [ANN], ends=timedelta(hours=-1)))
+    await door.open(client_crl=str(crl), verify_client="optional")
+    assert await door.is_let_in(showing(None))
+    assert not await door.is_let_in(showing(BOB))
+
+
+async def test_a_list_that_is_no_good_changes_nothing(door, tmp_path):
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(STAFF, [ANN]))
+    tls = await door.open(client_crl=str(crl))
+    [verification] = tls.verifications.values()
+    before = verification.contexts.revocations
+    for content in (b"", revocation_list(PARTNERS)):
+        crl.write_bytes(content)
+        with capture_logs() as told:
+            door.scene.worker.renew_identity()
+            await door.scene.until(lambda: bool(told))
+        assert told[0]["code"] == "client_ca_not_used"
+        assert str(crl) in told[0]["reason"]
+    assert verification.contexts.revocations is before
+    assert not await door.is_let_in(showing(ANN))
+    assert await door.is_let_in(showing(BOB))
 
 
 async def test_an_intermediate_authority_is_enough(door):

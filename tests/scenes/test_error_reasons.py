@@ -67,7 +67,7 @@ async def unknown_host_limit(scene: Scene) -> Reply:
     for name in ("one.test", "two.test"):
         assert (await scene.get(name)).status == 404
     reply = await scene.get("three.test")
-    assert "three.test" not in scene.core.questions
+    assert "three.test" not in scene.core.lookups
     return reply
 
 

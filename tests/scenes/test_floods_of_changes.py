@@ -37,9 +37,9 @@ async def test_requests_are_served_and_the_core_api_is_asked_once_a_second(scene
     assert set(statuses) == {200}
     assert len(statuses) > 50
     for host in HOSTS:
-        asked = scene.core.questions.count(host) - 1
+        asked = scene.core.lookups.count(host) - 1
         assert 1 <= asked <= passed + 1, "by the changes and by the requests that found it stale"
-    assert set(scene.core.questions) == set(HOSTS)
+    assert set(scene.core.lookups) == set(HOSTS)
 
 
 async def test_the_last_change_is_not_lost(scene):

@@ -103,6 +103,18 @@ async def test_bytes_of_a_request_without_bytes_are_malformed(scene, ended):
     assert not scene.backends[0].requests
 
 
+async def test_a_client_that_waits_for_100_before_it_ends_a_stream_without_bytes(scene):
+    backend = scene.backend()
+    scene.route("shop.test", [backend])
+    wire = await wire_of(scene)
+    await wire.write(post(1, NO_LENGTH, ("expect", "100-continue")))
+    await wire.until("100", lambda: wire.seen(1).status == 100)
+    assert not backend.requests
+    await wire.write(END)
+    await wire.until("200", lambda: wire.seen(1).status == 200)
+    assert (backend.last.body, backend.last.whole) == (b"", True)
+
+
 async def test_a_request_without_bytes_may_be_reset(scene):
     wire = await none_told(scene)
     await wire.write(rst(1))

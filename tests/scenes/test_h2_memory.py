@@ -1,6 +1,7 @@
 """What is over is freed at once: until the garbage collector comes by, thousands of connections would stay."""
 
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -62,3 +63,24 @@ async def test_nobody_holds_what_is_over(scene: Scene, play: Play) -> None:
     await scene.until(lambda: not scene.snapshot.client_connections)
     # This function, its closure, and the call; the connection has its session.
     await scene.until(lambda: (sys.getrefcount(connection), sys.getrefcount(session)) == (2, 3))
+
+
+@pytest.mark.parametrize("play", [served, reset])
+async def test_an_idle_connection_has_no_containers(scene: Scene, play: Play) -> None:
+    """Empty ones would take half a kilobyte of each."""
+    scene.route("shop.test", [scene.backend()])
+    scene.route("hang.test", [scene.silent()])
+    wire = H2Wire(await scene.raw_client())
+    await wire.write(PREFACE + settings())
+    await play(scene, wire)
+    [connection] = scene.connections
+    await scene.until(lambda: connection.idle_since() is not None)
+    held = [
+        f"{type(owner).__name__}.{name}"
+        for owner in (connection, connection._guard, connection.session)
+        for name in dir(owner)
+        if name != "__annotations__"
+        and isinstance(getattr(owner, name, None), dict | list | set | bytearray | deque)
+    ]
+    assert held == ["H2Connection._streams"], "no __dict__ either"
+    assert sys.getsizeof(connection._streams) == sys.getsizeof({}), "no table of streams that were"

@@ -29,7 +29,7 @@ from tests.corpus_h2.frames import (
 )
 from tests.support.h2_wire import H2Wire
 from tests.support.hyper_h2_session import HyperH2Session
-from tests.support.scene import MIB, SHORT, Received, Scene, Wire, head_of
+from tests.support.scene import MIB, Received, Scene, Wire, head_of
 
 LARGE_WINDOW = (4, 0x7FFFFFFF)
 PIECE = 1 << 14
@@ -85,6 +85,36 @@ async def test_what_the_client_gets(scene):
             [b"x-one", b"set-cookie", b"set-cookie", b"date", b"x-request-id", b"x-styx-edge", b"x-styx-backend"]
         )
         assert fields(wire, stream)[b"x-one"] == b"1"
+
+
+async def test_a_repeated_request_is_one_of_its_own(scene):
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    one, other = await wire_of(scene), await wire_of(scene)
+    ids = set()
+    for stream in (1, 5, 9):
+        for wire in (one, other):
+            await wire.write(get(stream) + raw(stream + 2, *pseudo(path="/other")))
+            for number in (stream, stream + 2):
+                await wire.answered(number)
+                assert wire.seen(number).status == 200
+                ids.add(fields(wire, number)[b"x-request-id"])
+    assert len(ids) == 12
+    assert sorted(got.line for got in live.requests) == [b"GET / HTTP/1.1"] * 6 + [b"GET /other HTTP/1.1"] * 6
+
+
+async def test_a_repeated_request_is_refused_once_the_edge_rejects_all(scene):
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    wire = await wire_of(scene)
+    for stream in (1, 3):
+        await wire.write(get(stream))
+        assert (await wire.answered(stream)).status == 200
+    context = scene.worker.context
+    context.head_reader = context.head_reader.closed()
+    await wire.write(get(5))
+    assert (await wire.answered(5)).status == 503
+    assert len(live.requests) == 2
 
 
 async def test_a_body_of_unknown_length_is_chunked_for_the_backend(scene):
@@ -352,8 +382,10 @@ async def test_a_connection_that_holds_too_much_is_cut_off(scene):
 # the end
 
 
-async def test_a_drain_tells_the_client_and_serves_what_it_has(scene, monkeypatch):
-    monkeypatch.setattr(h2_lifetime, "LAST_STREAMS", SHORT)
+@pytest.mark.parametrize("begins_another", [False, True])
+async def test_a_drain_tells_the_client_and_serves_what_it_has(scene, monkeypatch, begins_another):
+    """Also a stream that the client begins before it has read of the drain."""
+    monkeypatch.setattr(h2_lifetime, "LAST_STREAMS", 3600.0 if begins_another else 0.0)
     release = asyncio.Event()
 
     async def late(wire: Wire, got: Received) -> None:
@@ -367,13 +399,18 @@ async def test_a_drain_tells_the_client_and_serves_what_it_has(scene, monkeypatc
     await scene.until(lambda: bool(live.requests))
     drain = asyncio.create_task(scene.worker.drain(10, 0.1))
     await wire.until("GOAWAY", lambda: wire.goaway == NO_ERROR)
-    await wire.write(get(3))  # it has not read the GOAWAY yet
-    await scene.until(lambda: len(live.requests) == 2)
+    if begins_another:
+        await wire.write(get(3))
+        await scene.until(lambda: len(live.requests) == 2)
     release.set()
-    assert (await wire.answered(1)).body == (await wire.answered(3)).body == b"ok"
-    assert await wire.closed() == NO_ERROR
+    for stream in (1, 3) if begins_another else (1,):
+        assert (await wire.answered(stream)).body == b"ok"
+    if begins_another:
+        wire.client.leave()  # it would be waited for
+    else:
+        assert await wire.closed() == NO_ERROR
     await drain
-    assert scene.worker.context.h2.goaways[GoAwayReason.DRAIN] == 1
+    assert scene.worker.context.h2.goaways[GoAwayReason.DRAIN] == (0 if begins_another else 1)
 
 
 async def test_as_many_requests_as_a_connection_may_have(scene, monkeypatch):

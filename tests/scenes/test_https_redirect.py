@@ -21,7 +21,7 @@ async def test_a_request_is_redirected(scene, redirecting, port, authority):
     reply = await scene.get("shop.test:8080", "/cart?id=1")
     assert (reply.status, reply["location"], reply.error) == (308, f"https://{authority}/cart?id=1", None)
     assert reply.body == b""
-    assert scene.core.questions == [], "no route is looked up"
+    assert scene.core.lookups == [], "no route is looked up"
     assert (scene.outcome.cause, scene.outcome.status, scene.letters) == ("redirected", 308, "--")
     assert (scene.outcome.tls, scene.outcome.sni, scene.outcome.resumed) == ("", "", False)
 

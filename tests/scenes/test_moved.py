@@ -21,7 +21,7 @@ async def test_misdirected_is_found_at_its_new_place(scene, method):
     reply = await ask(scene, method)
     assert (reply.status, reply.body) == (200, b"found")
     assert scene.attempts == ["misdirected", "ok"]
-    assert scene.core.questions == ["shop.test"] * 2
+    assert scene.core.lookups == ["shop.test"] * 2
     assert new.last.body == BODIES[method]
 
 
@@ -33,7 +33,7 @@ async def test_misdirected_goes_to_a_sibling_and_asks_behind_its_back(scene, met
     assert scene.attempts == ["misdirected", "ok"]
     await scene.core.asked()
     await scene.core.asked()
-    assert scene.core.questions == ["shop.test"] * 2
+    assert scene.core.lookups == ["shop.test"] * 2
     assert scene.points("shop.test", old) == 0
 
 
@@ -43,14 +43,14 @@ async def test_misdirected_everywhere(scene, method):
     reply = await ask(scene, method)
     assert (reply.status, reply.error) == (502, "misdirected")
     assert len(set(scene.tried)) == len(scene.tried) == 2
-    assert len(scene.core.questions) == 2
+    assert len(scene.core.lookups) == 2
 
 
 async def test_failing_backends_do_not_flood_the_core_api(scene):
     scene.route("shop.test", [scene.misdirecting()])
     for _ in range(10):
         assert (await scene.get("shop.test")).error == "misdirected"
-    assert len(scene.core.questions) == 1 + FORCED_BURST
+    assert len(scene.core.lookups) == 1 + FORCED_BURST
 
 
 @BOTH
@@ -75,13 +75,13 @@ async def test_moved_while_a_connection_is_kept(scene):
 
 
 async def test_the_new_place_is_asked_for_but_the_core_api_is_gone(scene):
-    scene.settings(core_api={"timeout": SHORT})
     old = scene.misdirecting()
     scene.route("shop.test", [old])
     old.hold()
     client = await scene.client()
     await client.write(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
     await old.got_head()
+    scene.change("core_api", timeout=SHORT)
     scene.core.trouble = "silent"
     old.release()
     reply = await client.read_reply()

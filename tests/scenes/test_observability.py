@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import re
 import socket
+from functools import partial
 from ipaddress import ip_network
 
 import msgspec
 
+from edge.admin.log.access_log import AccessLog
 from edge.admin.metric_sources import NamedGroup
 from edge.admin.metrics.named_slots import connections_on, identity
 from edge.admin.scoreboard import LAYOUT
 from edge.rules.exchange_records import Outcome
+from edge.rules.settings import AccessLogSettings
+from edge.run import worker
 from tests.support.scene import Client, request
 
 
@@ -280,3 +285,31 @@ async def test_listeners_and_sites_with_numbers_of_their_own(scene):
     assert cells[LAYOUT.cells["styx_listener_requests_total"][""]] == 3
     assert cells[LAYOUT.cells["styx_listener_connections_accepted_total"][""]] == 3
     assert cells[LAYOUT.owners[NamedGroup.LISTENER]] == identity(str(listener.address))
+
+
+async def test_a_line_without_a_record_is_that_of_the_record(scene, tmp_path, monkeypatch):
+    """Lines of usual exchanges are put together without a record; each is what the record would give."""
+    monkeypatch.setattr(worker, "AccessLog", partial(AccessLog, has_usual_lines=True))
+    path, told = tmp_path / "access.log", tmp_path / "told.log"
+    settings = {"path": str(path), "flush_interval": 0.01}
+    scene.settings(access_log=settings, forwarding={"trusted": (ip_network("127.0.0.0/8"),)})
+    scene.route("shop.test", [scene.backend(404, body=b"x" * 5000)])
+    scene.route("retried.test", [scene.dead(), scene.backend()])
+    for target in ("/cart?x=1", '/"quoted"', "/back\\slash", "/ä"):
+        await scene.get("shop.test", target)
+    for value in ("203.0.113.9", '203.0.113.9"', "203.0.113.9\\", "ä"):
+        await scene.get("shop.test", headers=(("X-Forwarded-For", value), ("X-Request-Id", value)))
+    for host in ("shop.test", "retried.test", "nobody.test", "shop.test"):
+        await scene.post(host, "/upload", body=b"y" * 1234)
+    await scene.until(lambda: path.exists() and path.read_bytes().count(b"\n") == len(scene.outcomes) == 12)
+    log = AccessLog(AccessLogSettings(path=str(told)), edge="edge-1", worker=scene.worker.row.slot)
+    log.start()
+    for outcome in scene.outcomes:
+        log.write(outcome)
+    log.close()
+    assert without_times(path) == without_times(told)
+
+
+def without_times(path):
+    """The lines of an access log; the record and the line of an exchange read the clock one after the other."""
+    return [re.sub(rb'^{"time":[0-9.]+,', b"{", line) for line in path.read_bytes().splitlines()]

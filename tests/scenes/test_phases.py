@@ -84,7 +84,7 @@ async def test_an_early_response_skips_the_wait_for_it(scene, recorded):
 
 
 async def test_failures_end_where_they_happen(scene, recorded):
-    scene.settings(timeouts={"first_byte": SHORT, "head": SHORT})
+    scene.settings(timeouts={"first_byte": SHORT})
     scene.route("shop.test", [scene.silent()])
     assert (await scene.get("shop.test")).error == "first_byte_timeout"
     assert (await scene.get("nobody.test")).error == "unknown_host"

@@ -141,3 +141,17 @@ async def test_endless_interim_responses(scene):
     await client.write(request("shop.test", method="POST", headers=[("Content-Length", "0")]))
     reply = await client.read_reply("POST")
     assert reply.error == "bad_answer"
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_is_accepted_while_the_edge_stops_is_served(scene, turns):
+    """The loop has accepted it in the turn in which the drain begins, and may not have begun it."""
+    scene.route("shop.test", [scene.backend()])
+    worker = await scene.edge()
+    with socket.create_connection(("127.0.0.1", worker.ports[0])) as sock:  # blocks the loop: not accepted yet
+        sock.sendall(request("shop.test"))
+        sock.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await worker.drain(10, 0.1)
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200"), "the drain has waited for the response"

@@ -1,4 +1,4 @@
-"""From a hostname to its route: one question, three answers, and what is served while nobody answers."""
+"""From a hostname to its route: one lookup, three answers, and what is served while nobody answers."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ async def test_fifty_at_once_ask_once(scene):
     await scene.until(lambda: scene.snapshot.exchanges == 50)
     scene.core.release()
     assert {reply.status for reply in await asyncio.gather(*asked)} == {200}
-    assert scene.core.questions == ["shop.test"]
+    assert scene.core.lookups == ["shop.test"]
     assert scene.snapshot.route_misses == 50
     assert (await scene.get("shop.test")).status == 200
     assert scene.snapshot.route_hits == 1
-    assert len(scene.core.questions) == 1
+    assert len(scene.core.lookups) == 1
 
 
 async def test_an_unknown_host(scene):
@@ -34,7 +34,7 @@ async def test_an_unknown_host(scene):
         assert (reply.status, reply.error) == (404, "unknown_host")
         assert "retry-after" not in reply
         assert scene.letters == "CR"
-    assert scene.core.questions == ["nobody.test"]
+    assert scene.core.lookups == ["nobody.test"]
     assert scene.snapshot.unknown_hosts == 1
 
 
@@ -118,20 +118,20 @@ async def test_stale_is_served_at_once_and_asked_behind_its_back(scene):
     await scene.until(lambda: scene.worker.explain("shop.test").backends[0].id == new.name)
     assert (await scene.get("shop.test")).body == b"new"
     assert scene.snapshot.route_stale == 4
-    assert len(scene.core.questions) <= 3
+    assert len(scene.core.lookups) <= 3
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_stale_lives_through_trouble(scene, trouble):
-    scene.settings(core_api={"timeout": SHORT})
     scene.core.cache_control = STALE
     scene.route("shop.test", [scene.backend()])
-    await scene.get("shop.test")
+    assert (await scene.get("shop.test")).status == 200
+    scene.change("core_api", timeout=SHORT)
     scene.core.trouble = trouble
     assert (await scene.get("shop.test")).status == 200
     await scene.until(lambda: not scene.snapshot.core_api_up)
     assert (await scene.get("shop.test")).status == 200
-    assert len(scene.core.questions) <= 3, "one that fails at once is repeated; after it there is a pause"
+    assert len(scene.core.lookups) <= 3, "one that fails at once is repeated; after it there is a pause"
 
 
 async def test_expired_is_asked_first(scene):
@@ -145,14 +145,14 @@ async def test_expired_is_asked_first(scene):
 
 @pytest.mark.parametrize("trouble", [500, "silent"])
 async def test_expired_is_served_if_asking_fails(scene, trouble):
-    scene.settings(core_api={"timeout": SHORT})
     scene.core.cache_control = EXPIRED
     scene.route("shop.test", [scene.backend()])
-    await scene.get("shop.test")
+    assert (await scene.get("shop.test")).status == 200
+    scene.change("core_api", timeout=SHORT)
     scene.core.trouble = trouble
     for _ in range(3):
         assert (await scene.get("shop.test")).status == 200
-    assert len(scene.core.questions) <= 3, "one that fails at once is repeated; after it there is a pause"
+    assert len(scene.core.lookups) <= 3, "one that fails at once is repeated; after it there is a pause"
 
 
 async def test_gone_is_not_served(scene):
@@ -180,7 +180,7 @@ async def test_not_modified_renews(scene):
     assert (await scene.get("shop.test")).status == 200
     assert scene.core.headers[1]["If-None-Match"] == '"1"'
     assert (await scene.get("shop.test")).status == 200
-    assert len(scene.core.questions) == 2
+    assert len(scene.core.lookups) == 2
 
 
 async def test_not_modified_is_not_asked_for_when_no_backend_can_be_connected_to(scene):
@@ -279,7 +279,7 @@ async def test_made_up_names_alone_do_not_open_the_circuit_breaker(scene):
         assert (await scene.get(f"made-up-{n}.test")).error == "lookup_failed"
     scene.route("cold.test", [scene.backend()])
     assert (await scene.get("cold.test")).status == 200
-    assert scene.core.questions.count("shop.test") > 1, "a known one was asked for, to see"
+    assert scene.core.lookups.count("shop.test") > 1, "a known one was asked for, to see"
 
 
 async def test_the_circuit_is_closed_by_a_known_hostname(scene):
@@ -291,10 +291,10 @@ async def test_the_circuit_is_closed_by_a_known_hostname(scene):
     breaker = scene.worker.context.resolver._circuit
     await scene.until(lambda: breaker.is_open)
     scene.core.trouble, scene.core.stumbles = None, "made-up"
-    asked = len(scene.core.questions)
+    asked = len(scene.core.lookups)
     while breaker.is_open:
         await scene.get("made-up.test")
-    assert scene.core.questions[asked] == "shop.test"
+    assert scene.core.lookups[asked] == "shop.test"
 
 
 async def test_backends_are_not_this_edge(scene):
@@ -328,7 +328,7 @@ async def test_an_empty_list_is_not_believed_once(scene):
     await scene.get("shop.test")
     scene.route("shop.test", generation=10)
     assert (await scene.get("shop.test")).status == 200
-    assert len(scene.core.questions) == 2
+    assert len(scene.core.lookups) == 2
     assert scene.snapshot.removal_unconfirmed == 1
     while (reply := await scene.get("shop.test")).status == 200:
         scene.ask_again("shop.test")
@@ -368,21 +368,21 @@ async def test_spellings_of_one_hostname(scene):
         assert (await scene.get(host)).status == 200, host
         assert live.last["host"] == host.encode()
         assert scene.outcome.host == "shop.test"
-    assert scene.core.questions == ["shop.test"]
+    assert scene.core.lookups == ["shop.test"]
 
 
 @pytest.mark.parametrize("host", ["-a.test", "a-.test", "[::1]"])
 async def test_impossible_hostnames_are_never_asked_for(scene, host):
     reply = await scene.get(host)
     assert (reply.status, reply.error) == (404, "unknown_host")
-    assert not scene.core.questions
+    assert not scene.core.lookups
 
 
 @pytest.mark.parametrize("host", ["a..test", "x" * 64 + ".test", ".", "ab" + ".bcd" * 63, "[::g]"])
 async def test_what_is_no_hostname_is_not_asked_for_either(scene, host):
     reply = await scene.get(host)
     assert (reply.status, reply.error) == (400, "bad_request")
-    assert not scene.core.questions
+    assert not scene.core.lookups
 
 
 async def test_a_client_with_a_body_waits_for_the_route(scene):
@@ -412,19 +412,22 @@ async def test_hosts_of_one_environment_share_what_was_learned(scene):
 
 async def test_nobody_waits_for_a_core_api_that_fails(scene):
     """Five hostnames had to wait for its timeout; then those that are known are served, others refused, at once."""
-    scene.settings(core_api={"timeout": SHORT})
     live = scene.backend()
     scene.route("shop.test", [live])
     assert (await scene.get("shop.test")).status == 200
+    scene.change("core_api", timeout=SHORT)
     scene.core.hold()
     began = time.monotonic()
-    await asyncio.gather(*(scene.get(f"s{n}.test") for n in range(5)))
-    asked = len(scene.core.questions)
+    async with asyncio.timeout(100):
+        # Once more on a busy machine, where some do not come so far.
+        while not scene.worker.context.resolver.lookup_state("s0.test").circuit_open:
+            await asyncio.gather(*(scene.get(f"s{n}.test") for n in range(5)))
+    asked = len(scene.core.lookups)
     scene.worker.context.table.invalidate("shop.test")
     for host, status in (("shop.test", 200), ("other.test", 503)):
         assert (await scene.get(host)).status == status
     half_open = int((time.monotonic() - began) / SHORTEST_PAUSE)  # none, unless the machine is very slow
-    assert len(scene.core.questions) <= asked + half_open
+    assert len(scene.core.lookups) <= asked + half_open
     scene.core.release()
     scene.route("other.test", [live])
     async with asyncio.timeout(100):

@@ -122,8 +122,6 @@ async def test_another_limit_holds_at_once(scene):
     with_sockets(scene)
     await open_sockets(scene, "127.0.0.2", HALF)
     assert await open_sockets(scene, "127.0.0.2", 1) == [429]
-    settings = scene.worker.settings
-    limits = settings.limits.model_copy(update={"slots_per_client": 1.0})
-    scene.worker.reconfigure(settings.model_copy(update={"limits": limits}))
+    scene.change("limits", slots_per_client=1.0)
     assert scene.worker.context.hot.slots == SlotLimits.of(LIMIT, 1.0)
     assert await open_sockets(scene, "127.0.0.2", HALF + 1) == [101] * HALF + [503]

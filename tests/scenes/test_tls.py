@@ -1,15 +1,21 @@
 """Clients that speak TLS: from the ClientHello to the response, and what others may not do."""
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
+from edge.net.certificates.certificate_lookup import NoCertificate
+from edge.net.deferred_queue import BATCH
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.tls_accept import TlsAccept
 from edge.net.tls.tls_service import TlsService
+from edge.net.transport.read_budget import ReadBudget
+from edge.rules.tls.client_hello import LIMIT, Alert
+from tests.support.hello_builder import hello, records, server_name
 from tests.support.needs import needs_plain
 from tests.support.scene import MIB, Received, Scene, request
 from tests.support.scene_backends import Backend, Wire
@@ -228,7 +234,7 @@ async def test_a_certificate_that_is_not_there_yet(scene, secure, live):
 
 @needs_plain
 async def test_handshakes_that_are_released_together_are_spread_over_turns(scene, secure, monkeypatch):
-    await secure.start()
+    tls = await secure.start()
     secure.certificates.slow = {"other.test": StubCertificate(PAIR)}
     clients = [asyncio.create_task(TlsClient.of(scene, "other.test")) for _ in range(30)]
     await scene.until(lambda: secure.certificates.waiting == 30)
@@ -247,12 +253,12 @@ async def test_handshakes_that_are_released_together_are_spread_over_turns(scene
 
     monkeypatch.setattr(TlsAccept, "_shake_hands", counted)
     now = map(float, range(1_000_000)).__next__  # every look at the clock uses up the time of a turn
-    monkeypatch.setattr(scene.worker.context.reading, "_clock", now)
+    monkeypatch.setattr(tls.turns, "_clock", now)
     loop.call_soon(count_turns)
     secure.certificates.released.set()
     await asyncio.gather(*clients)
     assert handshakes.total() == 30
-    assert max(handshakes.values()) <= 2
+    assert max(handshakes.values()) == 1
 
 
 async def test_a_name_without_a_certificate(scene, secure):
@@ -405,6 +411,135 @@ async def test_half_handshakes_make_room_for_new_ones(scene, secure, live):
     assert (await client.read_reply()).status == 200
     assert tls.failures == {"limit": 1, "given_up": 1}
     assert tls.handshakes.given_up == 1
+
+
+async def test_a_refusal_that_is_known_needs_no_lookup(scene, secure, live):
+    tls = await secure.start()
+    secure.certificates.refusals = {
+        "none.test": NoCertificate(Alert.UNRECOGNIZED_NAME, "absent"),
+        "flood.test": NoCertificate(Alert.INTERNAL_ERROR, "refused"),
+    }
+    for name, alert in (("none.test", "UNRECOGNIZED_NAME"), ("flood.test", "INTERNAL_ERROR")):
+        with pytest.raises(ssl.SSLError, match=alert):
+            await TlsClient.of(scene, name)
+    assert tls.failures == {"absent": 1, "refused": 1}
+    assert secure.certificates.asked == []
+
+
+async def test_a_known_absence_leads_to_the_default_certificate(scene, secure, live):
+    tls = await secure.start(tls={"default": "shop.test"})
+    secure.certificates.refusals = {
+        "none.test": NoCertificate(Alert.UNRECOGNIZED_NAME, "absent"),
+        "flood.test": NoCertificate(Alert.INTERNAL_ERROR, "refused"),
+    }
+    context = client_context()
+    context.check_hostname = False
+    await TlsClient.of(scene, "none.test", context=context)
+    with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR"):
+        await TlsClient.of(scene, "flood.test")
+    assert tls.failures == {"refused": 1}
+    assert secure.certificates.asked == []
+
+
+async def test_made_up_names_are_refused_a_few_in_each_turn(scene, secure):
+    """However many hellos have come at once: other connections are served in between."""
+    tls = await secure.start()
+    secure.certificates.refusals = {"none.test": NoCertificate(Alert.INTERNAL_ERROR, "refused")}
+    count, first = 5 * BATCH, records(hello(server_name(b"none.test")))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for client in clients:
+            client.connect(("127.0.0.1", scene.worker.ports[0]))
+        await scene.until(lambda: scene.worker.context.counts.accepted == count)
+        for client in clients:  # in one turn of the loop
+            client.send(first)
+        before = 0
+        async with asyncio.timeout(100):
+            while before < count:
+                await asyncio.sleep(0)
+                assert tls.failures["refused"] - before <= BATCH
+                before = tls.failures["refused"]
+
+
+async def test_hellos_beyond_the_time_of_a_turn_are_read_in_later_ones(scene, secure):
+    """Whatever they contain; and what comes in pieces meanwhile is read as a whole."""
+    tls = await secure.start()
+    tls.turns = ReadBudget(asyncio.get_running_loop(), map(float, range(1_000_000)).__next__, per_turn=0.0)
+    secure.certificates.refusals = {"none.test": NoCertificate(Alert.INTERNAL_ERROR, "refused")}
+    first, count = records(hello(server_name(b"none.test"))), 20
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(2 * count)]
+        for client in clients:
+            client.connect(("127.0.0.1", scene.worker.ports[0]))
+        await scene.until(lambda: scene.worker.context.counts.accepted == len(clients))
+        for client in clients[:count]:
+            client.send(records(b"\2\0\0\0"))  # no hello
+        for client in clients[count:]:
+            client.send(first[:50])
+        before = 0
+        async with asyncio.timeout(100):
+            while before < count:
+                await asyncio.sleep(0)
+                assert tls.failures["bad_hello"] - before <= 3, "two of a turn, and one deferred"
+                if not before:
+                    for client in clients[count:]:
+                        client.send(first[50:])
+                before = tls.failures["bad_hello"]
+        await scene.until(lambda: tls.failures["refused"] == count)
+
+
+async def test_no_more_than_a_hello_and_one_read_is_left_to_a_later_turn(scene, secure):
+    class StoppedLoop(asyncio.AbstractEventLoop):
+        """Has no later turn."""
+
+        def call_soon(self, *_args, **_options):
+            pass
+
+    tls = await secure.start()
+    turns = tls.turns = ReadBudget(StoppedLoop(), lambda: 0.0)
+    turns.defer(lambda: None)
+    client = await scene.client()
+    await client.write(b"\x16\3\1\x03\xe3" + bytes(LIMIT - 5))
+    await scene.until(lambda: len(turns) == 2)
+    await client.write(bytes(1))
+    await scene.until(lambda: tls.failures["bad_hello"] == 1)
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+async def test_who_waits_for_the_limit_of_unknown_hosts_has_no_task(scene, secure, live, may_ask):
+    tls = await secure.start()
+    certificates = secure.certificates
+    certificates.slow = {"other.test": StubCertificate(PAIR)}
+    certificates.released.set()
+    certificates.queued = {"other.test": None}
+    client = asyncio.create_task(TlsClient.of(scene, "other.test"))
+    await scene.until(lambda: certificates.queued["other.test"] is not None)
+    go_on, refused = certificates.queued["other.test"]
+    assert certificates.asked == []
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "certificate"]
+    assert len(tls.handshakes) == 1, "it counts as one that waits for a certificate"
+    if may_ask:
+        go_on(None)
+        await client
+    else:
+        refused()
+        with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR"):
+            await client
+        assert tls.failures == {"refused": 1}
+    assert len(tls.handshakes) == 0
+
+
+async def test_who_leaves_waits_for_the_limit_of_unknown_hosts_no_more(scene, secure):
+    tls = await secure.start()
+    certificates = secure.certificates
+    certificates.queued = {"other.test": None}
+    client = await TlsClient.without_handshake(scene)
+    await client.hello("other.test")
+    await scene.until(lambda: certificates.queued.get("other.test") is not None)
+    client.reset()
+    await scene.until(lambda: not certificates.queued)
+    assert tls.failures == {"client_gone": 1}
+    assert len(tls.handshakes) == 0
 
 
 async def test_those_that_wait_for_a_certificate_keep_nobody_out(scene, secure):

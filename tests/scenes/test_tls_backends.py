@@ -14,7 +14,7 @@ from edge.net.tls.tls_contexts import load_pair
 from edge.rules.balancing.backend_state import Candidate
 from edge.rules.routing.route_response import Backend as RouteBackend
 from edge.rules.routing.routes import Route
-from tests.support.scene import SHORT, Received, Scene
+from tests.support.scene import SHORT, Received, Scene, half_answer, request
 from tests.support.scene_backends import Backend, Script, Wire, answering, refusing, silent
 from tests.support.tls_parts import TLS12, TLS13, ca, issue
 
@@ -76,6 +76,15 @@ def secure(scene: Scene, tmp_path: Path) -> TlsContainers:
     return TlsContainers(scene)
 
 
+async def half_then_closing(wire: Wire, got: Received) -> None:
+    """On the first connection, half a response; on others a whole one, and the connection is closed."""
+    if got.connection:
+        await answering(headers=[("Connection", "close")])(wire, got)
+        return
+    await wire.send(half_answer(10, "length"))
+    await wire.gone.wait()
+
+
 async def ask(scene: Scene, method: str):
     return await (scene.get("shop.test") if method == "GET" else scene.post("shop.test", body=BODY))
 
@@ -102,6 +111,18 @@ async def test_new_connections_resume_the_session(scene, secure):
     assert (secure.tls.handshakes, secure.tls.resumed) == (4, 3)
 
 
+async def test_new_connections_resume_the_session_of_one_that_is_open(scene, secure):
+    live = secure.container(half_then_closing)
+    scene.route("shop.test", [live])
+    first = await scene.client()
+    await first.write(request("shop.test"))
+    assert await first.read_some()
+    for _ in range(3):
+        assert (await scene.get("shop.test")).status == 200
+    assert (secure.tls.handshakes, secure.tls.resumed) == (4, 3)
+    first.leave()
+
+
 async def test_a_large_body_both_ways(scene, secure):
     body = bytes(range(256)) * 4096
 
@@ -126,7 +147,7 @@ async def test_moved_and_another_container_with_a_valid_certificate_on_the_old_p
     assert (reply.status, reply.body) == (200, b"found")
     assert scene.attempts == ["wrong_backend", "ok"]
     assert (other.bytes_in, other.requests) == (0, [])
-    assert scene.core.questions == ["shop.test"] * 2
+    assert scene.core.lookups == ["shop.test"] * 2
     assert len(moved.requests) == 1
 
 
@@ -139,7 +160,7 @@ async def test_another_container_is_passed_over_and_the_route_looked_up(scene, s
     assert not other.bytes_in
     await scene.core.asked()
     await scene.core.asked()
-    assert scene.core.questions == ["shop.test"] * 2
+    assert scene.core.lookups == ["shop.test"] * 2
 
 
 async def test_only_other_containers(scene, secure):

@@ -1,20 +1,24 @@
 """Which hostnames a TLS connection may ask for, and what the access log says of it."""
 
+import asyncio
+import os
 import ssl
 import time
+from functools import partial
 
 import pytest
 
 from edge.admin.metric_sources import EdgeState
 from edge.admin.metrics_collector import MetricsCollector
 from edge.admin.scoreboard import Scoreboard
+from edge.net.certificates.certificate_files_reader import CertificateFiles
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 from edge.rules.tls.handshake_failures import NEVER
-from tests.scenes.test_tls_backends import TlsContainers, write_identity
+from edge.run import tls_setup
+from tests.scenes.test_tls_backends import TlsContainers, half_then_closing, write_identity
 from tests.support.h2_tls_client import H2TlsClient
 from tests.support.scene import request
-from tests.support.scene_backends import answering
 from tests.support.tls_client import TlsClient
 from tests.support.tls_parts import TLS12, StubCertificate, StubCertificates, client_context, issue
 
@@ -55,7 +59,7 @@ async def test_421_for_what_the_certificate_does_not_cover(scene, carrier, proto
     reply = await client.read_reply()
     assert (reply.status, reply.error) == (421, "host_not_covered")
     assert reply["cache-control"] == "no-store"
-    assert scene.core.questions.count("other.test") == 0, "no route is looked up"
+    assert scene.core.lookups.count("other.test") == 0, "no route is looked up"
     assert (scene.outcome.cause, scene.letters) == ("host_not_covered", "CP")
 
 
@@ -123,6 +127,8 @@ async def test_handshakes_are_counted(scene):
     }
     assert samples(scene, "styx_tls_handshake_seconds_count") == {(): 2}
     assert samples(scene, "styx_tls_contexts") == {(): 1}
+    (await scene.edge()).context.tls.certificates.rejected["expired"] += 1
+    assert samples(scene, "styx_certificates_rejected_total") == {(("reason", "expired"),): 1}
 
 
 async def test_certificates_from_files_are_counted(scene, tmp_path):
@@ -141,6 +147,26 @@ async def test_certificates_from_files_are_counted(scene, tmp_path):
     assert time.time() < ends < NEVER
 
 
+async def test_a_directory_of_certificates_is_watched(scene, tmp_path, monkeypatch):
+    """A new file is used at once, not at the next regular look."""
+    monkeypatch.setattr(tls_setup, "CertificateFiles", partial(CertificateFiles, interval=3600.0))
+    (tmp_path / "other.pem").write_bytes(PAIR.chain)
+    os.utime(tmp_path / "other.pem", (1e9, 1e9))
+    scene.listeners({"tls": True})
+    scene.settings(tls={"certificates": f"file:{tmp_path}"})
+    worker = await scene.edge()
+    files = worker.context.tls.certificates
+    await scene.until(lambda: files.looks > 0)
+    async with asyncio.timeout(100):
+        while files.find("shop.test") is None:
+            (tmp_path / "shop.test.pem").write_bytes(PAIR.chain + PAIR.key)  # again: it may not be watched yet
+            await asyncio.sleep(0.3)
+    await TlsClient.of(scene)
+    assert samples(scene, "styx_certificate_file_faults") == {(): 1}
+    (tmp_path / "other.pem").unlink()
+    await scene.until(lambda: files.faults == 0)
+
+
 async def test_without_tls_there_is_no_end(scene):
     await scene.edge()
     assert samples(scene, "styx_certificate_soonest_not_after_timestamp_seconds") == {(): NEVER}
@@ -150,12 +176,15 @@ async def test_without_tls_there_is_no_end(scene):
 async def test_handshakes_with_backends_are_counted(scene, tmp_path):
     scene.settings(backends={"tls": write_identity(tmp_path)})
     containers = TlsContainers(scene)
-    closing = containers.container(answering(headers=[("Connection", "close")]))
+    busy = containers.container(half_then_closing)
     stranger = containers.container(certificate="another")
-    scene.route("shop.test", [closing])
-    for _ in range(3):
+    scene.route("shop.test", [busy])
+    first = await scene.client()
+    await first.write(request("shop.test"))
+    assert await first.read_some()
+    for _ in range(2):
         assert (await scene.get("shop.test")).status == 200
-        await closing.left()
+    first.leave()
     scene.route("moved.test", [stranger])
     assert (await scene.get("moved.test")).status == 502
     odd = containers.container(version=TLS12)

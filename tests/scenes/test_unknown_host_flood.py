@@ -68,7 +68,7 @@ async def test_cold_and_known_sites_are_served_in_a_flood(scene: Scene) -> None:
     assert set(statuses) == {200}
     good = sum(status == 200 for status, *_ in cold)  # a lookup that waits for too long fails: 503
     assert good >= 0.99 * COLD, Counter((status, error) for status, error, _ in cold)
-    unknown = [name for name in scene.core.questions if name.endswith(".none.test")]
+    unknown = [name for name in scene.core.lookups if name.endswith(".none.test")]
     assert len(unknown) <= 2 * LIMIT * (took + 1.0) + 2
     assert sum(flood.made_up.values()) == ADDRESSES * NAMES_EACH
 
@@ -94,7 +94,7 @@ async def test_the_first_name_of_a_client_gets_503_if_it_waited_in_vain(scene: S
     [(status, error, seconds)] = await flood.ask("127.2.0.1", "cold.test")
     assert (status, error) == (503, "lookup_failed")
     assert seconds >= 0.2
-    assert "cold.test" not in scene.core.questions
+    assert "cold.test" not in scene.core.lookups
 
 
 async def test_a_proxy_that_names_its_clients_is_not_one_client(scene: Scene) -> None:

@@ -86,7 +86,7 @@ async def test_a_body_that_is_held_is_read_up_to_the_replay_buffer(scene):
 # who is asked
 
 
-async def test_backends_that_ignored_the_question_are_not_asked_again_for_a_while(scene):
+async def test_backends_that_ignored_the_expectation_are_not_asked_again_for_a_while(scene):
     backend = scene.scripted(deaf)
     scene.route("shop.test", [backend])
     for _ in range(3):
@@ -146,7 +146,7 @@ async def test_a_backend_that_responds_late_to_expect_is_waited_for_from_then_on
     assert asked(backend) == [True, True]
 
 
-async def test_a_backend_that_refuses_the_question_is_not_asked_again(scene):
+async def test_a_backend_that_refuses_the_expectation_is_not_asked_again(scene):
     async def script(wire: Wire, got: Received) -> None:
         if "expect" in got:
             await wire.send(head_of(417, [("Content-Length", "0")]))

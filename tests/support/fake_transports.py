@@ -114,7 +114,7 @@ class AnsweringTransport(FakeTransport):
     def write(self, data: Any) -> None:
         super().write(data)
         self._held += bytes(data)
-        if b"Expect: 100-continue" in self._held and self._held.endswith(b"\r\n\r\n"):
+        if b"Expect: 100-continue" in self._held and self._held.find(b"\r\n\r\n") == len(self._held) - 4:
             asyncio.get_running_loop().call_soon(self.protocol.data_received, b"HTTP/1.1 100 Continue\r\n\r\n")
         while (size := whole(self._held)) is not None:
             self.requests.append(self._held[:size])

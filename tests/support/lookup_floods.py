@@ -63,7 +63,7 @@ class Seen:
         return sum(e.how == how and e.after <= within for e in of_kind) / len(of_kind)
 
     def most_in(self, seconds: float) -> int:
-        """Most questions for hostnames that do not exist within a time."""
+        """Most lookups for hostnames that do not exist within a time."""
         most, window = 0, deque[float]()
         for at in self.unknown_at:
             window.append(at)

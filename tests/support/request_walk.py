@@ -15,8 +15,6 @@ from bench.guard.requests_in_process import LOADS, WorkerWithoutSockets
 from edge.rules.traffic.top_sites import BUSY
 
 EDGE = Path(__file__).parent.parent.parent / "edge"
-PROCESS = "run/"
-"The worker's own observer of outcomes, which is there for tests."
 WARM_UP = BUSY + 5
 """Requests before it: connect to the backend, make the heads known, and be so many that most are left out of the
 busiest sites."""
@@ -77,8 +75,6 @@ class Recorder:
         if event not in ("call", "return") or not path.is_relative_to(EDGE) or code.co_name.startswith("<"):
             return
         file = path.relative_to(EDGE).as_posix()
-        if file.startswith(PROCESS):
-            return
         if event == "return":
             self._depth -= 1
         else:

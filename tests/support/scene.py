@@ -81,6 +81,13 @@ class Scene:
         for name, section in sections.items():
             self._overrides[name] = {**self._overrides.get(name, {}), **section}
 
+    def change(self, section: str, **members: Any) -> None:
+        """Apply hot settings while the edge runs: `scene.change("core_api", timeout=0.1)`. For what is to hold only
+        once something else has happened, which may take longer on a busy machine."""
+        settings = self.worker.settings
+        changed = getattr(settings, section).model_copy(update=members)
+        self.worker.reconfigure(settings.model_copy(update={section: changed}))
+
     def listeners(self, *settings: dict[str, Any]) -> None:
         """Where the edge listens: `scene.listeners({}, {"trusted": ("10.0.0.0/8",)})`. By default on one port."""
         assert self._worker is None
@@ -174,7 +181,7 @@ class Scene:
     def pass_time(self, seconds: float) -> None:
         """For the edge it is so much later, at once; whose deadline has passed is told.
 
-        Only for what it waits for by its clock: not for connects, look-ups, and pauses between attempts.
+        Only for what it waits for by its clock: not for connects, lookups, and pauses between attempts.
         """
         self._ahead += seconds
         self.worker.context.deadline_sweep.look()

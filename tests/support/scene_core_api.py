@@ -21,7 +21,7 @@ class ScriptedCoreApi:
         "Hostnames whose certificate was asked for, in order."
         self.first: dict[str, dict[str, Any]] = {}
         "Routes that are told once, before those in `routes`."
-        self.questions: list[str] = []
+        self.lookups: list[str] = []
         "Hostnames asked for, in order."
         self.headers: list[dict[str, str]] = []
         self.trouble: int | str | None = None
@@ -51,10 +51,10 @@ class ScriptedCoreApi:
         self._opened.set()
 
     async def asked(self) -> str:
-        """Wait for a question that no earlier call waited for."""
+        """Wait for a lookup that no earlier call waited for."""
         async with asyncio.timeout(100):
             await self._asked.acquire()
-        return self.questions[-1]
+        return self.lookups[-1]
 
     async def _certificate(self, request: web.Request) -> web.Response:
         hostname = request.match_info["hostname"]
@@ -80,7 +80,7 @@ class ScriptedCoreApi:
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         hostname = request.match_info["hostname"]
-        self.questions.append(hostname)
+        self.lookups.append(hostname)
         self.headers.append(dict(request.headers))
         self._asked.release()
         await self._opened.wait()

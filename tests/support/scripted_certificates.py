@@ -23,7 +23,7 @@ class ScriptedSource:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.otherwise: Any = CertificateResult(None)
-        self.questions: list[tuple[str, str | None]] = []
+        self.lookups: list[tuple[str, str | None]] = []
         self.at_once = self.most_at_once = 0
         self._open = asyncio.Event()
         self._open.set()
@@ -32,7 +32,7 @@ class ScriptedSource:
 
     @property
     def hostnames(self) -> list[str]:
-        return [hostname for hostname, _ in self.questions]
+        return [hostname for hostname, _ in self.lookups]
 
     def hold(self) -> None:
         """Keep answers back until `release`."""
@@ -42,13 +42,13 @@ class ScriptedSource:
         self._open.set()
 
     async def asked(self) -> str:
-        """Wait for a question that no earlier call waited for."""
+        """Wait for a lookup that no earlier call waited for."""
         async with asyncio.timeout(100):
             await self._asked.acquire()
-        return self.questions[-1][0]
+        return self.lookups[-1][0]
 
     async def ask(self, hostname: str, etag: str | None) -> CertificateResult:
-        self.questions.append((hostname, etag))
+        self.lookups.append((hostname, etag))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self._asked.release()

@@ -9,7 +9,7 @@ from typing import Any
 
 import trustme
 
-from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.certificates.certificate_lookup import NoCertificate
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.tls_contexts import PemPair, TlsProfile, base_context, host_context
 from edge.net.tls.tls_transport import TlsTransport
@@ -66,14 +66,34 @@ class StubCertificates:
         self.ready: dict[str, StubCertificate] = dict(ready.items())
         self.slow: dict[str, StubCertificate] = {}
         self.broken: set[str] = set()
+        self.refusals: dict[str, NoCertificate] = {}
+        "Names that are refused without a look-up."
+        self.queued: dict[str, tuple[Callable[[object], None], Callable[[], None]] | None] = {}
+        "Names that wait before their look-up, and what to call then."
         self.released = asyncio.Event()
         self.asked: list[str] = []
         self.waiting = 0
         self.results: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.soonest_not_after: float | None = None
+        self.faults = 0
 
     def find(self, name: str) -> StubCertificate | None:
         return self.ready.get(name)
+
+    def refuse(self, name: str, client: str) -> NoCertificate | None:
+        return self.refusals.get(name)
+
+    def queue(
+        self, name: str, client: str, deadline: float, go_on: Callable[[object], None], refused: Callable[[], None]
+    ) -> object:
+        if name not in self.queued:
+            return None
+        self.queued[name] = go_on, refused
+        return name
+
+    def leave(self, name: str) -> None:
+        self.queued.pop(name, None)
 
     def explain(self, name: str) -> None:
         return None

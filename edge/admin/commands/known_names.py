@@ -17,7 +17,7 @@ async def nothing_known(control_api: ControlApi, host: str) -> str:
     """Say that no worker knows anything about this hostname, and which known ones are like it."""
     if not may_exist(host):
         pattern = " Ask about one of the hostnames that it stands for." if "*" in host else ""
-        answered = f"requests for it are answered {_status_of(host)}, without a look-up."
+        answered = f"requests for it are answered {_status_of(host)}, without a lookup."
         return f"{host} cannot be a hostname: {answered}{pattern}"
     known = known_name(await control_api.search_name("hostname", host))
     similar = f" Known is: {', '.join(known.nearest)}." if known is not None and known.nearest else ""

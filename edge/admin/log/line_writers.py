@@ -1,4 +1,4 @@
-"""Chooses how lines of the access log are written, once, from the settings.
+"""Builds the writer of access log lines from the settings, once: format, fields, redaction.
 
     Outcome ─► redaction ─► format, of all fields or of the chosen ones ─► chosen header fields ─► line
                if asked for                                               if asked for

@@ -1,4 +1,4 @@
-"""Reads lines of the access log again, chooses some, and writes them for people. Pure.
+"""Parses, filters and formats lines of the access log, for `styx log`. Pure.
 
 one line, JSON or logfmt ─► parse_line ─► LogFilter.takes ─► rendered, in pieces with a colour each
 """

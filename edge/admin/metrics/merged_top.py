@@ -1,4 +1,4 @@
-"""Merges what the workers report of the busiest environments into one picture. Pure."""
+"""Merges the workers' reports of their busiest environments into one. Pure."""
 
 from collections.abc import Callable, Sequence
 

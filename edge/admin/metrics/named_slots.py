@@ -1,4 +1,5 @@
-"""Numbers of things that the settings name, such as listeners and sites: one slot for each, in every row.
+"""Metrics of items that the settings name, such as listeners and sites: one slot for each in every row of the
+scoreboard.
 
 Rows outlive processes, and their next process may have other settings. So a slot says whose it is, by a hash of the
 name; a process that finds another one's slot sets its numbers to zero, which Prometheus takes for a restart.

@@ -1,4 +1,5 @@
-"""What this process uses: CPU, memory, descriptors. Each process writes it to its own row of the scoreboard.
+"""Resource usage of this process: CPU, memory, file descriptors. Each process writes it to its own row of the
+scoreboard.
 
 The admin process could not read it of a master that runs as root, and /proc may be hidden from it.
 """
@@ -16,7 +17,7 @@ _RESIDENT: Final = 1
 
 
 class ProcessUsage(NamedTuple):
-    """What a process uses. The names are those of the cells in `metrics_table.py`."""
+    """Resource usage of a process. The names are those of the cells in `metrics_table.py`."""
 
     cpu_seconds: float
     "User and system time since its start."

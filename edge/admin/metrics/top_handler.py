@@ -1,4 +1,4 @@
-"""`GET /v1/top`: the environments with most requests, most failures, and the slowest of the busiest."""
+"""`GET /v1/top`: the environments with the most requests, the most failures, and the slowest of the busiest."""
 
 import msgspec
 from aiohttp import web

@@ -1,4 +1,5 @@
-"""Writes the numbers of one worker to its row of the scoreboard: what it uses, and what its parts have counted."""
+"""Writes the metrics of one worker to its row of the scoreboard: resource usage, and counters kept elsewhere in the
+worker."""
 
 from collections.abc import Callable, Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Gathers what the status page shows: the numbers of the scoreboard, and the reports of the workers."""
+"""Collects the data of the status page from the scoreboard and from the workers' reports."""
 
 import asyncio
 import time

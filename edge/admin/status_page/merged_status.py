@@ -1,4 +1,4 @@
-"""Merges what the workers report about environments into one picture. Pure."""
+"""Merges the workers' reports about environments into one. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final

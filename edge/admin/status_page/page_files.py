@@ -1,4 +1,5 @@
-"""The files of the status page: read once, sent with validators (RFC 9110, section 8.8) and a strict policy.
+"""Serves the files of the status page from memory, with validators (RFC 9110, section 8.8) and a strict
+Content-Security-Policy.
 
 Everything that the page loads is one of these files. They hold nothing about the edge, so they need no rights.
 """
@@ -75,6 +76,14 @@ class PageFiles:
     @property
     def names(self) -> list[str]:
         return list(self._files)
+
+    async def index(self, request: web.Request) -> web.Response:
+        """The handler of the page itself."""
+        return self.response(INDEX, request)
+
+    async def named(self, request: web.Request) -> web.Response:
+        """The handler of a file that the page loads: `name` in the path."""
+        return self.response(request.match_info["name"], request)
 
     def response(self, name: str, request: web.Request) -> web.Response:
         """The file of this name, or 304 if the client has it. Raises HTTPNotFound."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import hdrs, web
 
-from edge.admin.status_page.page_files import INDEX, PageFiles
+from edge.admin.status_page.page_files import PageFiles
 from edge.admin.status_page.status_stream import SnapshotSource, StatusStream
 
 
@@ -14,25 +14,17 @@ class StatusPage:
 
     def __init__(self, source: SnapshotSource, files: PageFiles | None = None) -> None:
         self._source = source
-        self._files = files or PageFiles()
+        self.files = files or PageFiles()
         self._stream: StatusStream
 
     def start(self) -> None:
         """Read the files. Raises OSError."""
-        self._files.read()
+        self.files.read()
         self._stream = StatusStream(self._source)
 
     async def stop(self) -> None:
         """End all streams."""
         await self._stream.stop()
-
-    async def index(self, request: web.Request) -> web.Response:
-        """The page."""
-        return self._files.response(INDEX, request)
-
-    async def file(self, request: web.Request) -> web.Response:
-        """A file that the page loads."""
-        return self._files.response(request.match_info["name"], request)
 
     async def snapshot(self, _: web.Request) -> web.Response:
         """The state of the edge now, as JSON."""

@@ -9,7 +9,7 @@ from edge.rules.traffic.top_records import Top
 
 
 class ServedNow(msgspec.Struct, frozen=True):
-    """What the edge serves now: rates per second of the last second, latencies of the last ten."""
+    """The traffic of the edge now: rates per second of the last second, latencies of the last ten."""
 
     requests: float = 0.0
     by_blame: dict[str, float] = {}
@@ -47,11 +47,11 @@ class SourceNow(msgspec.Struct, frozen=True):
     "`core API` or `file`"
     up: bool = True
     lookups: float = 0.0
-    "Look-ups per second."
+    "Lookups per second."
     failures: float = 0.0
-    "Failed look-ups per second."
+    "Failed lookups per second."
     p50: float | None = None
-    "Median time of a look-up, milliseconds."
+    "Median time of a lookup, milliseconds."
     changes_up: bool = False
     changes_silence: float | None = None
     "Seconds since the stream of changes last sent anything; null = never."

@@ -25,7 +25,7 @@ log = structlog.get_logger("styx.admin")
 
 
 class SnapshotSource(Protocol):
-    """What the snapshots are made of."""
+    """The source of the data in snapshots."""
 
     async def snapshot(self) -> Any:
         """The state of the edge now, as a record."""

@@ -1,4 +1,4 @@
-"""Makes spans of traced exchanges, and sends them to an OpenTelemetry collector (OTLP over HTTP, in a thread).
+"""Converts traced exchanges to spans, and exports them to an OpenTelemetry collector (OTLP over HTTP, in a thread).
 
 Names and attributes are those of OpenTelemetry's semantic conventions for HTTP spans; what only styx has begins
 with `styx.`. The module needs the extra `traces`, and is imported only when traces are on.

@@ -1,4 +1,5 @@
-"""The load of the demo: an open loop of GETs and some POSTs, of chosen strength, at the sites of the platform.
+"""The load generator of the demo: open-loop GETs and some POSTs at an adjustable rate, to the sites of the
+platform.
 
 Arrivals are random and do not wait for responses (Poisson). What is in flight is bounded: beyond that, requests are
 not sent, and counted.

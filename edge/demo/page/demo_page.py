@@ -1,4 +1,4 @@
-"""The server of the demo's page: its files, its stream, and what the page can do.
+"""The HTTP server of the demo's page: its files, its event stream, and its actions.
 
     GET   /                          the page
     GET   /v1/demo/stream            server-sent events: `history` once, then five snapshots a second
@@ -19,7 +19,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import hdrs, web
 
-from edge.admin.status_page.page_files import INDEX, PageFiles
+from edge.admin.status_page.page_files import PageFiles
 from edge.admin.status_page.status_stream import StatusStream
 from edge.demo.page.demo_load import MOST_RATE, DemoLoad
 from edge.demo.page.demo_state import DemoState, name_of
@@ -111,9 +111,9 @@ class DemoPage:
         self.load.rate = FIRST_RATE
         self.load.choice = {VISITED: "visits", "globex": "heavy"}
         app = web.Application(middlewares=[own_page_only, render_errors], client_max_size=MOST_BODY)
-        app.router.add_get("/", self._index)
-        app.router.add_get("/demo/{name:.+}", self._file)
-        app.router.add_get("/status/{name:.+}", self._status_file)
+        app.router.add_get("/", self._files.index)
+        app.router.add_get("/demo/{name:.+}", self._files.named)
+        app.router.add_get("/status/{name:.+}", self._status_files.named)
         app.router.add_get("/v1/demo/stream", self._events, allow_head=False)
         app.router.add_patch("/v1/demo/load", self._set_load)
         app.router.add_patch("/v1/demo/core-api", self._set_core_api)
@@ -139,15 +139,6 @@ class DemoPage:
         await self._stack.aclose()
 
     # -- what it serves --
-
-    async def _index(self, request: web.Request) -> web.Response:
-        return self._files.response(INDEX, request)
-
-    async def _file(self, request: web.Request) -> web.Response:
-        return self._files.response(request.match_info["name"], request)
-
-    async def _status_file(self, request: web.Request) -> web.Response:
-        return self._status_files.response(request.match_info["name"], request)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         return await self._stream.respond(request, lambda: None)

@@ -6,7 +6,7 @@ import msgspec
 
 
 class SeenByStyx(msgspec.Struct, frozen=True):
-    """What styx makes of a container."""
+    """The state of a container as styx sees it."""
 
     condition: str
     "healthy, recovering, probation, silent, cold, down, draining or drained"
@@ -122,7 +122,7 @@ class DemoSnapshot(msgspec.Struct, frozen=True):
 
     core_api_up: bool
     lookups: int
-    "Look-ups at the core API since the start."
+    "Lookups at the core API since the start."
     sites: Sequence[DemoSite]
     servers: Sequence[DemoServer]
     containers: Sequence[DemoContainer]

@@ -1,4 +1,4 @@
-"""Makes the snapshots of the demo's page, from the platform, the load and what styx says."""
+"""Builds the snapshots of the demo's page from the state of the platform, of the load generator and of styx."""
 
 import asyncio
 from typing import Final
@@ -26,7 +26,7 @@ MOST_GOAL: Final = 20
 
 
 def name_of(site: str, environment: str) -> str:
-    """What the page calls an environment."""
+    """The name of an environment on the page."""
     return site if environment == "live" else f"{environment}-{site}"
 
 
@@ -66,7 +66,7 @@ class DemoState:
         last = platform.dragon.last
         return DemoSnapshot(
             core_api_up=platform.core_api_up,
-            lookups=platform.questions.total(),
+            lookups=platform.lookups.total(),
             sites=[self._site(environment) for environment in environments],
             servers=self._servers(),
             containers=[self._container(row, recipes[row.site, row.environment]) for row in rows[:MOST_CONTAINERS]],

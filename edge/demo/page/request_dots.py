@@ -1,4 +1,5 @@
-"""Chooses which requests the page draws: all that did not succeed at once, and a sample of the others. Bounded."""
+"""Selects the requests that the page draws: all that did not succeed at the first attempt, and a sample of the
+others. Bounded."""
 
 from collections import deque
 from math import ceil

@@ -1,4 +1,4 @@
-"""What styx makes of the containers: read from its status each second, while somebody looks at the page."""
+"""Polls the state of the containers from styx's status once a second, while a browser has the demo's page open."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,5 @@
-"""Reads the accept queue of a listening socket: connections that the kernel has established and no worker
-accepted."""
+"""Reads the accept queue of a listening socket: connections that the kernel has established and no worker has
+accepted yet."""
 
 import socket
 import struct

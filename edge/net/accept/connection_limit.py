@@ -197,5 +197,6 @@ def _prepared(pages: LocalReplies, edge_line: bytes) -> tuple[bytes, int]:
 
 def _log_rejection(client: ClientInfo, limit: str) -> None:
     log.debug(
-        "connection over a limit", extra={"code": "connection_refused", "client": client.address, "limit": limit}
+        "connection over a limit refused",
+        extra={"code": "connection_refused", "client": client.address, "limit": limit},
     )

@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
 from edge.net.accept.new_clients import NewClients
@@ -98,17 +98,28 @@ def _umask(mask: int | None) -> Iterator[None]:
         os.umask(before)
 
 
+AT_ONCE: Final = 6
+"""Connections that are accepted along with the loop's one in a turn. Each costs the loop some 40
+microseconds, and a ClientHello more: established connections wait for a bounded time only."""
+
+
 class Listener:
     """Accepts client connections on one socket.
 
     The loop accepts one connection in each of its turns; the listener accepts those queued behind it along with it,
-    for at most `budget` seconds. A poll for queued connections takes 0.3 microseconds. (Several loop handles on one
-    socket would cost 2.4 microseconds per handle for each connection that comes alone; an accept loop of our own
-    instead of the loop's, 12.)
+    at most `at_once` and for at most `budget` seconds. A poll for queued connections takes 0.3 microseconds.
+    (Several loop handles on one socket would cost 2.4 microseconds per handle for each connection that comes alone;
+    an accept loop of our own instead of the loop's, 12.)
     """
 
     def __init__(
-        self, sock: socket.socket, settings: ListenerSettings, context: WorkerContext, *, budget: float = 0.001
+        self,
+        sock: socket.socket,
+        settings: ListenerSettings,
+        context: WorkerContext,
+        *,
+        budget: float = 0.001,
+        at_once: int = AT_ONCE,
     ) -> None:
         name = sock.getsockname()
         self.port = int(name[1]) if isinstance(name, tuple) else 0
@@ -116,6 +127,7 @@ class Listener:
         self._sock = sock
         self._context = context
         self._budget = budget
+        self._at_once = at_once
         self._server: asyncio.Server | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         "Accepted connections that are not attached to their protocol yet."
@@ -178,7 +190,7 @@ class Listener:
     def _accept_others(self) -> None:
         if not self._poll_queue(0):
             return
-        clock, limit = self._context.clock, self._context.connection_limiter.accepted_at_once
+        clock, limit = self._context.clock, min(self._at_once, self._context.connection_limiter.accepted_at_once)
         end = clock() + self._budget
         with suppress(OSError):  # too many open files: try again with the next connection
             while len(self._beginning) < limit and self._poll_queue(0) and clock() < end:

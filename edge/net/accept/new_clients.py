@@ -1,4 +1,4 @@
-"""What each new connection of a listener gets: information about its client, and the steps that it passes."""
+"""Sets up each new connection of a listener: information about its client, and its accept chain."""
 
 import ipaddress
 from collections.abc import Sequence

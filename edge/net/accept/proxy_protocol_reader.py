@@ -36,7 +36,7 @@ def proxies_only(context: WorkerContext, info_of: InfoOf) -> InfoOf:
 
 def _count_rejected(context: WorkerContext, info: ClientInfo, why: str) -> None:
     log.debug(
-        "connection without a valid PROXY header",
+        "connection without a valid PROXY header refused",
         extra={"code": "proxy_header_rejected", "client": info.address, "reason": why},
     )
     context.counts.refused += 1

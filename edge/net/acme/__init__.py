@@ -1,1 +1,1 @@
-"""Certificates from an ACME authority: the protocol, and the files that it leaves."""
+"""Certificates from an ACME authority: the protocol client, and the files that the issuer keeps."""

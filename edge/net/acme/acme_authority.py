@@ -1,4 +1,4 @@
-"""The conversation with an ACME authority (RFC 8555), over certbot's `acme`, which the extra `acme` installs.
+"""The ACME client (RFC 8555), based on certbot's library `acme`, which the extra `acme` installs.
 
     connect ─► begin ─► proof ─► answer ─► poll … ─► finalize ─► poll … ─► certificate
                          └─ for http-01: what the edge must serve
@@ -89,7 +89,7 @@ class AcmeAuthority:
         return OrderState(status, _retry_after(response))
 
     def proof(self, order_url: str) -> Proof:
-        """What the edge must serve before `answer`. Raises AuthorityError, OrderError."""
+        """The response that the edge must serve before `answer`. Raises AuthorityError, OrderError."""
         challenge, key = self._challenge(order_url)
         _, validation = challenge.response_and_validation(key)
         return Proof(challenge.chall.encode("token"), validation)

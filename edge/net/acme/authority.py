@@ -1,4 +1,5 @@
-"""What the issuer asks of an ACME authority, without the library that speaks with it (`acme_authority.py`)."""
+"""The interface of an ACME authority as the issuer uses it, independent of the library behind it
+(`acme_authority.py`)."""
 
 import base64
 import binascii
@@ -36,7 +37,7 @@ class OrderState(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """What the edge must serve for an order that is pending."""
+    """The response to a challenge, which the edge must serve while the order is pending."""
 
     token: str
     response: str
@@ -68,7 +69,7 @@ class CertificateAuthority(Protocol):
         """Ask for the state of an order. Raises AuthorityError, OrderError."""
 
     def proof(self, order_url: str) -> Proof:
-        """What the edge must serve before `answer`. Raises AuthorityError, OrderError."""
+        """The response that the edge must serve before `answer`. Raises AuthorityError, OrderError."""
 
     def answer(self, order_url: str) -> None:
         """Tell the authority that the edge serves the proof. Raises AuthorityError, OrderError."""

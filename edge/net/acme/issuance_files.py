@@ -131,12 +131,12 @@ class IssuanceFiles:
     # by the admin process
 
     def record(self, hostname: str) -> IssuanceRecord | None:
-        """What is known of the orders of a name; None = nothing. Raises OSError."""
+        """The state of the orders of a name; None = nothing. Raises OSError."""
         found = _decoded(self._names / f"{hostname}.json", IssuanceRecord)
         return found if found is not None and found.hostname == hostname else None
 
     def gate(self) -> IssuanceGate:
-        """What keeps all orders waiting. Raises OSError."""
+        """The reason why all orders wait. Raises OSError."""
         return _decoded(self._gate, IssuanceGate) or IssuanceGate()
 
     def _account_path(self, directory_url: str) -> Path:

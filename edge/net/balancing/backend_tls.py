@@ -4,8 +4,8 @@
                       └─ for another name, or of another CA: WrongBackendError, before any byte of a request
 
 A container that moved leaves its port to another one, which has a valid certificate, too; so it is the id that is
-checked, not the address. A full handshake with client certificates costs 3 to 4 ms, a resumed one 1.3 ms; to get a
-session from OpenSSL costs 0.4 ms, so one is fetched after a full handshake, and used for many connections.
+checked, not the address. A full handshake with client certificates costs 3 to 4 ms, a resumed one 1.3 ms: which
+session is used says `backend_sessions`.
 """
 
 import asyncio
@@ -14,17 +14,13 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from cachetools import LRUCache
-
+from edge.net.balancing.backend_sessions import BackendSessions
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.client_tls import ClientTls
 from edge.net.tls.tls_transport import TlsTransport
 from edge.rules.certificates.certificate_names import hostname_in
 
 log = logging.getLogger("styx.backend_tls")
-
-MOST_SESSIONS = 2000
-"Backends whose sessions are kept; each takes some 4 KiB."
 
 Dial = Callable[[Callable[[], Any]], Awaitable[tuple[Any, Any]]]
 "Opens a connection for the protocol that this factory makes, as `loop.create_connection` does."
@@ -51,25 +47,28 @@ class BackendTls:
         "_loop",
         "_names",
         "_reading",
-        "_sessions",
-        "_sources",
         "_tls",
         "failed",
         "handshakes",
         "resumed",
+        "sessions",
         "wrong",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tls: ClientTls, names: str, bios: BioPair) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tls: ClientTls,
+        names: str,
+        bios: BioPair,
+        sessions: BackendSessions,
+    ) -> None:
         """`names`: the name in the certificate of a backend, with `{id}` for its id."""
         self._loop = loop
         self._tls = tls
         self._names = names
         self._bios = bios
-        self._sessions: LRUCache[str, ssl.SSLSession] = LRUCache(MOST_SESSIONS)
-        "By name. Each was made in a full handshake, in which the name was checked."
-        self._sources: LRUCache[str, TlsTransport] = LRUCache(MOST_SESSIONS)
-        "Connections that had a full handshake, from which a session can be fetched."
+        self.sessions = sessions
         self._reading: asyncio.Task[None] | None = None
         self._is_due = False
         "Whether the files are to be read, or to be read once more."
@@ -79,15 +78,10 @@ class BackendTls:
         "Handshakes with something else than the backend that was meant."
         self.failed = 0
         "Handshakes that came to nothing for other reasons, such as the connect timeout."
-        tls.on_change(self.forget_sessions)
+        tls.on_change(sessions.forget)
 
     def __repr__(self) -> str:
-        return f"<BackendTls {self._names} {len(self._sessions)} sessions>"
-
-    def forget_sessions(self) -> None:
-        """Drop all sessions: they belong to a context that is not used any more."""
-        self._sessions.clear()
-        self._sources.clear()
+        return f"<BackendTls {self._names} {self.sessions!r}>"
 
     def read_again(self) -> None:
         """Read the files of the certificates again, in a thread. When they are no good, those from before are used
@@ -103,7 +97,7 @@ class BackendTls:
                 await self._tls.reload()
             except (OSError, ValueError) as error:
                 log.error(
-                    "credentials of styx not used",
+                    "client certificate not used",
                     extra={"code": "own_certificate_not_used", "setting": "backends.tls", "reason": str(error)},
                 )
 
@@ -120,10 +114,8 @@ class BackendTls:
         handshake = _BackendHandshake(self._loop.create_future())
         raw, _ = await dial(lambda: handshake)
         try:
-            context = self._tls.context
-            tls = context.wrap_bio(
-                self._bios.incoming, self._bios.outgoing, server_hostname=name, session=self._session_of(name)
-            )
+            context, session = self._tls.context, self.sessions.session_for(name)
+            tls = context.wrap_bio(self._bios.incoming, self._bios.outgoing, server_hostname=name, session=session)
             transport = TlsTransport(raw, tls, self._bios)
             transport.begin(handshake, b"")
             early = await handshake.result
@@ -138,31 +130,13 @@ class BackendTls:
         if tls.session_reused:
             self.resumed += 1
         elif context is self._tls.context:
-            self._sessions.pop(name, None)
-            self._sources[name] = transport
-            transport.at_end = lambda: self._fetch(name, transport)
+            self.sessions.note_full_handshake(name, transport, session)
         made = connection()
         transport.set_protocol(cast(asyncio.BaseProtocol, made))
         made.connection_made(cast(asyncio.BaseTransport, transport))
         if early:  # before there was a request: the connection closes itself
             made.data_received(early)
         return made
-
-    def _session_of(self, name: str) -> ssl.SSLSession | None:
-        """The session for the next connection. (In TLS 1.3 it comes after the handshake.)"""
-        source = self._sources.get(name)
-        if source is not None:
-            self._fetch(name, source)
-        return self._sessions.get(name)
-
-    def _fetch(self, name: str, source: TlsTransport) -> None:
-        """Fetch the session of a connection, once it is there."""
-        tls = source.get_extra_info("ssl_object")
-        session = None if tls is None else tls.session
-        if self._sources.get(name) is source and session is not None and session.has_ticket:
-            del self._sources[name]
-            source.at_end = None
-            self._sessions[name] = session
 
 
 class _BackendHandshake:

@@ -1,4 +1,4 @@
-"""Attempts to have requests served: which backend gets one, and what is learned from how it ended.
+"""The load balancer of a worker: chooses the backend of each attempt, and learns from how the attempt ends.
 
     exchange ─► choose ─► (attempt) ─► charge, end ─► Demerits, Pool
                   │                      │

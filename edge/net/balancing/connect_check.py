@@ -150,7 +150,7 @@ class ConnectCheck:
         try:
             self._connect()
         except Exception:  # while this check is registered, no other check of the backend can begin
-            log.exception("background connect failed", extra={"code": "connect_check_failed"})
+            log.exception("connect check failed", extra={"code": "connect_check_failed"})
             self._dialled = None
             self.schedule()
 

@@ -9,7 +9,6 @@ that the only race left is that of a backend that stops.
 import asyncio
 import errno
 import logging
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,6 +16,7 @@ from ipaddress import ip_address
 from ssl import SSLError
 from typing import Any, Final, Protocol, TypeVar
 
+from edge.net.balancing.backend_names import BackendNames
 from edge.net.balancing.backend_tls import BackendTls, WrongBackendError
 from edge.net.fair_timeout import FairTimeout
 from edge.net.h1.h1_backend import ConnectionOwner, H1Backend
@@ -69,6 +69,7 @@ class Pool(ConnectionOwner):
         "_permits",
         "_settings",
         "deadline",
+        "names",
         "open",
         "opened",
         "reused",
@@ -103,6 +104,7 @@ class Pool(ConnectionOwner):
         "Connections that are open now, in use or idle."
         self.opened = 0
         self.reused = 0
+        self.names = BackendNames(loop.time)
         self.tls: BackendTls | None = None
         "TLS to backends; None = `backends.tls` is not set."
 
@@ -224,9 +226,9 @@ class Pool(ConnectionOwner):
         try:
             async with FairTimeout(time_limit):
                 if backend.tls:
-                    connection = await self._connection_over_tls(candidate.endpoint, backend)
+                    connection = await self._connection_over_tls(candidate)
                 else:
-                    _, connection = await self._dial(backend, self._factory(candidate.endpoint))
+                    _, connection = await self._dial(backend, candidate.site, self._factory(candidate.endpoint))
         except TimeoutError:
             handler.not_connected(purpose, Cause.CONNECT_TIMEOUT)
         except WrongBackendError as error:
@@ -250,7 +252,7 @@ class Pool(ConnectionOwner):
         left_out = self._events.take(self._loop.time())
         if left_out is not None:
             log.warning(
-                "not the backend that is meant",
+                "wrong backend by its certificate",
                 extra={
                     "code": "wrong_backend",
                     "backend": endpoint,
@@ -259,21 +261,23 @@ class Pool(ConnectionOwner):
                 },
             )
 
-    async def _connection_over_tls(self, endpoint: str, backend: Backend) -> H1Backend:
+    async def _connection_over_tls(self, candidate: Candidate) -> H1Backend:
         """Connect, and establish who is there. Raises WrongBackendError, or another OSError."""
         if self.tls is None:  # as for a stored route, or a file of routes, when backends.tls is not set any more
             raise WrongBackendError("neither backends.tls.ca nor backends.tls.certificate is set")
         connection: H1Backend = await self.tls.connect(
-            backend.id, partial(self._dial, backend), self._factory(endpoint)
+            candidate.backend_id,
+            partial(self._dial, candidate.backend, candidate.site),
+            self._factory(candidate.endpoint),
         )
         return connection
 
-    async def _dial(self, backend: Backend, factory: Callable[[], Any]) -> tuple[Any, Any]:
+    async def _dial(self, backend: Backend, site: str, factory: Callable[[], Any]) -> tuple[Any, Any]:
         """Connect to a backend. Returns the transport, and the protocol that `factory` made. Raises OSError, or
         ValueError for an invalid address."""
         if backend.path:
             return await self._loop.create_unix_connection(factory, backend.path)
-        addresses = await self._addresses_of(backend)
+        addresses = await self._addresses_of(backend, site)
         try:
             return await self._connection_to(addresses, backend.port, factory)
         except OSError as error:
@@ -282,7 +286,7 @@ class Pool(ConnectionOwner):
         await asyncio.sleep(0)  # until the loop has closed an idle connection
         return await self._connection_to(addresses, backend.port, factory)
 
-    async def _addresses_of(self, backend: Backend) -> list[str]:
+    async def _addresses_of(self, backend: Backend, site: str) -> list[str]:
         """The IP addresses of a backend, resolved if it has a host name.
 
         Raises OSError when there is none, or when backends may have none of them.
@@ -290,8 +294,7 @@ class Pool(ConnectionOwner):
         try:
             ip_address(backend.address)
         except ValueError:
-            found = await self._loop.getaddrinfo(backend.address, backend.port, type=socket.SOCK_STREAM)
-            addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+            addresses = await self.names.addresses(backend.address, site)
             permitted = [a for a in addresses if self._permits(a, backend.port)]
             if not permitted:
                 raise OSError(
@@ -346,3 +349,4 @@ class Pool(ConnectionOwner):
         for task in list(self._dialling):
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
+        await self.names.close()

@@ -16,6 +16,8 @@ from edge.rules.certificates.certificate_checks import (
     checked_pair,
 )
 from edge.rules.certificates.certificate_files import (
+    KEY,
+    MOST_PAIRS,
     NO_CERTIFICATES,
     CertificateSet,
     FoundFiles,
@@ -28,9 +30,11 @@ from edge.rules.certificates.certificates import KeyPair, SharedChains
 RECENT: Final = 2.0
 "Seconds. A file that was written more recently may be written again with the same time stamp."
 
+_WITHOUT_CHAIN: Final = ("key_without_certificate", "there is no certificate with this name")
+
 
 class _Status(NamedTuple):
-    """What tells that a file has not changed, without reading it."""
+    """The attributes that tell whether a file has changed, without reading it."""
 
     modified: int
     changed: int
@@ -45,6 +49,8 @@ class FileFault(NamedTuple):
     fault: str
     "A stable code: of `CertificateFault`, or `unreadable_file`, `key_without_certificate`, `too_many_files`."
     words: str
+    names: tuple[str, ...] = ()
+    "The hostnames of the certificate that was read from this file before."
 
 
 class DirectoryContent(NamedTuple):
@@ -56,26 +62,48 @@ class DirectoryContent(NamedTuple):
     "Pairs of files that were read this time."
 
 
+class _Usable(NamedTuple):
+    """A certificate that can be used as far as its dates allow, and the hostnames that it covers."""
+
+    pair: KeyPair
+    names: tuple[str, ...]
+
+
 class _Read:
     """What was read from a pair of files."""
 
-    __slots__ = ("fault", "names", "pair", "stamp")
+    __slots__ = ("fault", "newest", "stamp", "used")
 
     def __init__(self) -> None:
         self.stamp: int | None = None
         "Hash of the status of both files; None = they must be read again."
-        self.pair: KeyPair | None = None
-        "The last usable pair. It remains while new files are unusable: one of two may be written already."
-        self.names: tuple[str, ...] = ()
+        self.newest: _Usable | None = None
+        "The last one without faults. It remains while new files are unusable: one of two may be written already."
+        self.used: _Usable | None = None
+        "The last one whose dates were valid. It remains while those of `newest` are not."
         self.fault: FileFault | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hostnames of the certificate that is used, or was read last."""
+        known = self.used or self.newest
+        return () if known is None else known.names
 
 
 class CertificateDirectory:
     """A directory, and what it contained when it was last read."""
 
-    def __init__(self, path: str, *, wall: Callable[[], float] = time.time, recent: float = RECENT) -> None:
-        """`wall`: seconds since the epoch."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        wall: Callable[[], float] = time.time,
+        recent: float = RECENT,
+        most: int = MOST_PAIRS,
+    ) -> None:
+        """`wall`: seconds since the epoch. `most`: pairs of files beyond which others are not used."""
         self.path = path
+        self._most = most
         self._wall = wall
         self._recent = recent
         self._reads: dict[str, _Read] = {}
@@ -85,7 +113,7 @@ class CertificateDirectory:
     def read(self) -> DirectoryContent:
         """Read what has changed. Raises OSError when the directory cannot be read; files that cannot are faults."""
         stamps = self._stamps()
-        found = pairs_in(stamps)
+        found = pairs_in(stamps, self._most)
         reads: dict[str, _Read] = {}
         count = 0
         for files in found.pairs:
@@ -96,18 +124,28 @@ class CertificateDirectory:
                 count += 1
                 self._read_pair(files, read)
                 read.stamp = stamp if all(map(self._is_settled, both)) else None
+        self._keep_without_chain(found, reads)
         self._reads = reads
-        faults = list(_left_out(found))
+        faults = list(_left_out(found, reads))
         self._last = certificate_set(self._usable(faults), self._last)
         return DirectoryContent(self._last, faults, count)
+
+    def _keep_without_chain(self, found: FoundFiles, reads: dict[str, _Read]) -> None:
+        """Keep certificates whose file is gone while that of the key is there: it may be about to be replaced."""
+        for file in found.without_chain:
+            name = file.removesuffix(KEY)
+            read = self._reads.get(name)
+            if read is not None and read.newest is not None and len(reads) < self._most:
+                read.stamp, read.fault = None, FileFault(file, *_WITHOUT_CHAIN, read.names)
+                reads[name] = read
 
     def _stamps(self) -> dict[str, _Status]:
         stamps: dict[str, _Status] = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
                 try:
-                    status = entry.stat()
-                except OSError:  # it is gone, or a link that leads nowhere
+                    status = _status(entry)
+                except OSError:  # it is gone
                     continue
                 changed = status.st_mtime_ns, status.st_ctime_ns
                 stamps[entry.name] = _Status(*changed, status.st_size, status.st_ino)
@@ -124,15 +162,16 @@ class CertificateDirectory:
             key = chain if files.key == files.chain else self._content(files.key)
             checked = checked_pair(chain, key, self._chains)
         except OSError as error:
-            read.fault = FileFault(files.chain, "unreadable_file", error.strerror or str(error))
+            read.fault = FileFault(files.chain, "unreadable_file", error.strerror or str(error), read.names)
         except UnusableCertificate as error:
-            read.fault = FileFault(files.chain, error.fault, str(error))
+            read.fault = FileFault(files.chain, error.fault, str(error), read.names)
         else:
             if not checked.names:
                 fault = CertificateFault.NAME_NOT_COVERED
-                read.fault = FileFault(files.chain, fault, "no hostname in the certificate")
-            elif read.pair is None or not read.pair.is_same(checked.pair):
-                read.pair, read.names = checked.pair, tuple(sorted(checked.names))
+                read.fault = FileFault(files.chain, fault, "no hostname in the certificate", read.names)
+            else:
+                known = (each for each in (read.newest, read.used) if each and each.pair.is_same(checked.pair))
+                read.newest = next(known, None) or _Usable(checked.pair, tuple(sorted(checked.names)))
 
     def _content(self, name: str) -> bytes:
         """The content of a file, with one byte more than is accepted at most. Raises OSError."""
@@ -142,25 +181,45 @@ class CertificateDirectory:
         finally:
             os.close(descriptor)
 
-    def _usable(self, faults: list[FileFault]) -> Iterator[tuple[KeyPair, tuple[str, ...]]]:
-        """The pairs that may be used now; `faults` gets why the others may not."""
+    def _usable(self, faults: list[FileFault]) -> Iterator[_Usable]:
+        """Those that may be used now; `faults` gets why the others may not."""
         wall = self._wall()
         for name, read in self._reads.items():
             if read.fault is not None:
                 faults.append(read.fault)
-            if read.pair is None:
+            if read.newest is None:
                 continue
-            try:
-                check_dates(read.pair, wall)
-            except UnusableCertificate as error:
-                if read.fault is None:
-                    faults.append(FileFault(f"{name}.pem", error.fault, str(error)))
-            else:
-                yield read.pair, read.names
+            error = _date_fault(read.newest.pair, wall)
+            if error is None:
+                read.used = read.newest
+            elif read.fault is None:
+                faults.append(FileFault(f"{name}.pem", error.fault, str(error), read.names))
+            used = read.used
+            if used is not None and (used is not read.newest or error is None) and wall < used.pair.not_after:
+                yield used
 
 
-def _left_out(found: FoundFiles) -> Iterator[FileFault]:
+def _status(entry: "os.DirEntry[str]") -> os.stat_result:
+    """Of the file that an entry leads to, or else of the link itself, which then has the fault that it leads
+    nowhere. Raises OSError."""
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)
+
+
+def _date_fault(pair: KeyPair, wall: float) -> UnusableCertificate | None:
+    """Why a certificate must not be used at `wall`; None = it may."""
+    try:
+        check_dates(pair, wall)
+    except UnusableCertificate as error:
+        return error
+    return None
+
+
+def _left_out(found: FoundFiles, reads: dict[str, _Read]) -> Iterator[FileFault]:
     for name in found.without_chain:
-        yield FileFault(name, "key_without_certificate", "there is no certificate with this name")
+        if name.removesuffix(KEY) not in reads:  # else it has this fault itself
+            yield FileFault(name, *_WITHOUT_CHAIN)
     if found.beyond:
         yield FileFault("", "too_many_files", f"{found.beyond} pairs beyond the limit are not read")

@@ -1,26 +1,37 @@
-"""Finds the certificate of a name: from the table, or by one question for all handshakes that wait for it.
+"""Finds the certificate of a name: in the table, or by one lookup for all handshakes that wait for it.
 
     handshake ─► find ──────────────► known: served at once, and asked for in the background when it is time
-                  └─► lookup ─► question to the source, one for each name ─► table ─► all that wait, a few per turn
+                  └─► lookup ─► one request to the source for each name ─► table ─► all that wait, a few per turn
 
-What is decided is in the table (`certificate_table.py`); the questions, their deadlines and the waiting are here.
+Decisions are in the table (`certificate_table.py`); the lookups, their deadlines and the waiting are here.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Final
 
-from edge.net.certificates.certificate_question import CertificateQuestion, NoCertificate, Outcome
+from edge.net.certificates.certificate_admission import CertificateAdmission, LookupTurn
+from edge.net.certificates.certificate_events import SOURCE, CertificateEvents
+from edge.net.certificates.certificate_lookup import (
+    CertificateLookup,
+    NoCertificate,
+    Outcome,
+    certificate_or_raise,
+    known_miss,
+    release,
+)
 from edge.net.certificates.core_api_certificates import CertificateResult, CertificateSource
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.priority_semaphore import PrioritySemaphore
 from edge.net.routing.core_api import CoreApiError
 from edge.net.routing.lookup_circuit import LookupCircuit
-from edge.rules.certificates.certificate_checks import CertificateFault, UnusableCertificate, certificate_of
+from edge.net.routing.lookups.lookup_wait import EXPIRED_WAIT
+from edge.rules.certificates.certificate_checks import UnusableCertificate, certificate_of
 from edge.rules.certificates.certificate_table import (
     CertificateRejection,
     CertificateState,
@@ -33,27 +44,24 @@ from edge.rules.certificates.explain_certificate import (
     certificate_status,
     explain_certificate,
 )
+from edge.rules.certificates.known_certificate import KnownCertificate
 from edge.rules.environment_status_records import CertificateStatus
-from edge.rules.event_rate_limit import EventBudget
 from edge.rules.explain_records import ExplainedCertificate
 from edge.rules.limits.client_key import client_key
+from edge.rules.limits.lookup_queue import Done, WaitingLookup
 from edge.rules.limits.unknown_host_limit import LookupCharge, LookupDecision, LookupPriority, UnknownHostLimit
 from edge.rules.tls.client_hello import Alert
 
 PAUSE_AFTER_FAILURE: Final = 2.0
-"Seconds after a failed question before a known certificate is asked for again, and up to twice as many."
+"Seconds after a failed lookup before a known certificate is asked for again, and up to twice as many."
 AGAIN_AFTER: Final = 0.1
-"Seconds, with 50 % jitter to both sides, after which a failed question is repeated once."
+"Seconds, with 50 % jitter to both sides, after which a failed lookup is repeated once."
 SHORTEST_RETRY: Final = 0.1
-"Seconds between two questions for a certificate that is being issued, at least."
-ADMISSION_PAUSE: Final = 0.1
-"Seconds, and up to twice as many, after which a handshake that has to wait for a limit tries again."
-MOST_QUESTIONS: Final = 10_000
-"Questions under way, with those that wait for a slot. Beyond it, no other begins."
+"Seconds between two lookups for a certificate that is being issued, at least."
+MOST_LOOKUPS: Final = 10_000
+"Lookups under way, with those that wait for a slot. Beyond it, no other begins."
 MOST_WAITING: Final = 10_000
 "Handshakes that wait. Beyond it, others are refused."
-
-_SOURCE: Final = "the core API"
 
 log = logging.getLogger("styx.certificates")
 
@@ -75,24 +83,31 @@ class CertificateResolver:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`limit`: of unknown hosts, the same as for requests. `deferred`: releases those that wait. `concurrency`:
-        questions at once. `timeout`: seconds for one question, with the wait for a slot."""
+        lookups at once. `timeout`: seconds for one lookup, with the wait for a slot."""
         self.table = table
         self._source = source
         self._limit = limit
+        self._admission = CertificateAdmission(limit, clock=clock, ask=self._ask_unknown, capacity=2 * MOST_WAITING)
         self._deferred = deferred
         self._timeout = timeout
         self._clock, self._rand, self._wall = clock, rand, wall
         self._chains = SharedChains()
-        self._asking: dict[str, CertificateQuestion] = {}
+        self._asking: dict[str, CertificateLookup] = {}
         self._slots = PrioritySemaphore(concurrency)
         self._circuit = LookupCircuit(table, self._asking, start=self._start_witness, clock=clock, rand=rand)
-        self._events = EventBudget()
+        self._events = CertificateEvents()
         self.results: Counter[str] = Counter()
-        "Look-ups by result: fresh or stale = known, asked = a question gave it, or why there was none."
+        "Lookups by result: fresh or stale = known, asked = a lookup gave it, or why there was none."
         self.waiting = 0
         "Handshakes that wait for a certificate."
-        self.rejected: dict[str, int] = dict.fromkeys([*CertificateFault, *CertificateRejection], 0)
-        "Certificates in responses that are not used, by reason."
+
+    faults = 0
+    "There are no files (`CertificateFinder`)."
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """Certificates in responses that were not used, by reason."""
+        return self._events.rejected
 
     @property
     def soonest_not_after(self) -> float | None:
@@ -102,16 +117,17 @@ class CertificateResolver:
     def ending_first(self) -> list[CertificateStatus]:
         """The certificates that end first."""
         found = self.table.ending_first(MOST_ENDING)
-        return [certificate_status(known.certificate, _SOURCE, known.last_error) for known in found]
+        return [certificate_status(known.certificate, SOURCE, known.last_error) for known in found]
 
     @property
     def asking(self) -> int:
-        """Questions under way, with those that wait for a slot."""
+        """Lookups under way, with those that wait for a slot."""
         return len(self._asking)
 
     async def close(self) -> None:
-        """Cancel all questions, refuse who waits, and close the source."""
-        tasks = [question.task for question in self._asking.values() if question.task is not None]
+        """Cancel all lookups, refuse who waits, and close the source."""
+        self._admission.close()
+        tasks = [lookup.task for lookup in self._asking.values() if lookup.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -123,6 +139,43 @@ class CertificateResolver:
         """The certificate of a name, if it can be served at once. If it is time, it is asked for besides."""
         found = self.table.look_up(hostname, self._clock(), self._wall())
         return self._served(found) if found.state is not CertificateState.EXPIRED else None
+
+    def refuse(self, hostname: str, client: str) -> NoCertificate | None:
+        """Why a handshake for a name that `find` has not found is refused at once: there is no certificate, or its
+        client has named too many unknown hosts. None = `lookup` has to tell. In a flood of made-up names most
+        handshakes end here, without a task, a timeout and an exception."""
+        now = self._clock()
+        found = self.table.look_up(hostname, now, self._wall())
+        if found.known is not None or hostname in self._asking:
+            return None
+        refusal = known_miss(self.table, hostname, found.state, inf)
+        if len(self._admission) >= MOST_WAITING:
+            refusal = refusal or NoCertificate(Alert.INTERNAL_ERROR, "busy")
+        elif (
+            found.state is CertificateState.UNKNOWN
+            and self._limit.decide(client_key(client), now) is LookupDecision.REFUSED
+        ):
+            refusal = NoCertificate(Alert.INTERNAL_ERROR, "refused")
+        if refusal is not None:
+            self.results[refusal.reason] += 1
+        return refusal
+
+    def queue(
+        self, hostname: str, client: str, deadline: float, go_on: Done, refused: Callable[[], None]
+    ) -> WaitingLookup | None:
+        """Wait for the limit of unknown hosts before `lookup`; see `CertificateAdmission.submit`. None = `lookup`
+        may be called now."""
+        if hostname in self._asking or self.table.get(hostname) is not None:
+            return None
+        return self._admission.submit(hostname, client, deadline, go_on, partial(self._count_refused, refused))
+
+    def leave(self, waiting: WaitingLookup) -> None:
+        """Wait in the queue no longer. It may have left the queue before."""
+        self._admission.leave(waiting)
+
+    def _count_refused(self, refused: Callable[[], None]) -> None:
+        self.results["refused"] += 1
+        refused()
 
     async def lookup(self, hostname: str, client: str | None, *, deadline: float) -> Certificate:
         """The certificate of a name. Waits until `deadline`, on the clock of the worker. `client`: address of who
@@ -150,53 +203,66 @@ class CertificateResolver:
                 served = self._served(found)
                 assert served is not None
                 return served
-            self._refuse_known_misses(hostname, found.state, deadline)
+            if (miss := known_miss(self.table, hostname, found.state, deadline)) is not None:
+                raise miss
             name = found.ask_for or hostname
-            question = self._asking.get(name)
-            if question is None and found.known is not None:
-                question = self._start(name, LookupPriority.KNOWN, None)
-                if question is None:  # it cannot be asked for now, as if the question had failed
+            lookup = self._asking.get(name)
+            if lookup is None and found.known is not None:
+                lookup = self._start(name, LookupPriority.KNOWN, None)
+                if lookup is None:  # it cannot be asked for now, as if the lookup had failed
                     self.results["stale"] += 1
                     return found.known.certificate
-            elif question is None:
-                question = await self._begin(name, client)
-                if question is None:
+            elif lookup is None:
+                lookup = await self._begin(name, client, deadline)
+                if lookup is None:
                     continue
-            outcome = await question.outcome(deadline)
+            if found.known is None:
+                outcome = await lookup.outcome(deadline)
+            elif (soon := await self._outcome_soon(lookup, found.known, deadline)) is None:
+                self.results["stale"] += 1
+                return found.known.certificate
+            else:
+                outcome = soon
             if name == hostname:
-                found_now = _certificate_or_raise(outcome)
+                found_now = certificate_or_raise(outcome)
                 self.results["asked"] += 1
                 return found_now
             asked = name  # a wildcard's certificate was asked for by another name: see what that has changed
 
-    def _refuse_known_misses(self, hostname: str, state: CertificateState, deadline: float) -> None:
-        """Raise NoCertificate if it is known that there is none, or none in time."""
-        if state is CertificateState.ABSENT:
-            raise NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
-        if state is CertificateState.FAILED:
-            raise NoCertificate(Alert.INTERNAL_ERROR, "failed")
-        if state is CertificateState.ISSUING and self.table.issued_at(hostname) >= deadline:
-            raise NoCertificate(Alert.INTERNAL_ERROR, "issuing")
+    async def _outcome_soon(
+        self, lookup: CertificateLookup, known: KnownCertificate, deadline: float
+    ) -> Outcome | None:
+        """Wait a moment for the lookup for an expired certificate that could be served, or not at all if the last
+        one failed. None = it takes longer; then nobody waits for it any more."""
+        wait = 0.0 if known.last_error is not None else EXPIRED_WAIT * self._timeout
+        outcome = await lookup.outcome_within(wait, deadline)
+        if outcome is None:
+            known.no_lookup_before = max(known.no_lookup_before, self._clock() + self._timeout)
+        return outcome
 
-    async def _begin(self, name: str, client: str | None) -> CertificateQuestion | None:
-        """Begin a question for a name without a certificate, if the limit of unknown hosts allows it. None = it did
-        not, and time has passed. Raises NoCertificate."""
-        charge, priority, now = None, LookupPriority.KNOWN, self._clock()
-        if client is not None:
-            key = client_key(client)
-            decision = self._limit.decide(key, now)
-            if decision is LookupDecision.REFUSED:
+    async def _begin(self, name: str, client: str | None, deadline: float) -> CertificateLookup | None:
+        """Begin a lookup for a name without a certificate, if the limit of unknown hosts allows it. None = it was
+        waited for: look again. Raises NoCertificate."""
+        if client is None:
+            self._start(name, LookupPriority.KNOWN, None)
+        else:
+            turn = await self._admission.turn(name, client, deadline)
+            if turn is LookupTurn.REFUSED:
                 raise NoCertificate(Alert.INTERNAL_ERROR, "refused")
-            if decision not in (LookupDecision.RESERVED, LookupDecision.COMMON):
-                room = 0.0 if decision is LookupDecision.AFTER_OWN else self._limit.room_in(decision, now)
-                await asyncio.sleep(max(room, ADMISSION_PAUSE) * (1.0 + self._rand()))
+            if turn is LookupTurn.WAITED:
                 return None
-            priority = self._limit.priority(key, now)
-            charge = partial(self._limit.begin, key, decision)
-        question = self._start(name, priority, charge)
-        if question is None:
+        lookup = self._asking.get(name)
+        if lookup is None:
             raise NoCertificate(Alert.INTERNAL_ERROR, "failed")
-        return question
+        return lookup
+
+    def _ask_unknown(
+        self, hostname: str, priority: LookupPriority, charge: Callable[[], LookupCharge]
+    ) -> CertificateLookup | None:
+        """Begin a lookup that was admitted, unless something is known by now."""
+        if hostname in self._asking or self.table.get(hostname) is not None:
+            return None
+        return self._start(hostname, priority, charge)
 
     def _served(self, found: NameState) -> Certificate | None:
         """Record the use, and ask in the background if it is time."""
@@ -211,12 +277,12 @@ class CertificateResolver:
     # for operators and the change stream
 
     def explain(self, hostname: str) -> ExplainedCertificate | None:
-        """What is known of the certificate of a name; None = nothing."""
+        """Explain the certificate of a name to operators; None = nothing is known."""
         known, wall = self.table.get(hostname), self._wall()
         return explain_certificate(
             None if known is None else known.certificate,
             state=self.table.look_up(hostname, self._clock(), wall).state.name.lower(),
-            source=_SOURCE,
+            source=SOURCE,
             last_error=self.table.last_error(hostname),
             wall=wall,
         )
@@ -230,8 +296,8 @@ class CertificateResolver:
     def all_changed(self) -> None:
         """Everything may have changed, as after a gap in the change stream."""
         self.table.mark_all_stale(self._clock())
-        for question in self._asking.values():
-            question.is_outdated = True
+        for lookup in self._asking.values():
+            lookup.is_outdated = True
 
     def invalidate(self, name: str) -> bool:
         """Ask for this name before its next use, and accept any response. Returns whether anything was known."""
@@ -239,36 +305,35 @@ class CertificateResolver:
             self._asking[name].is_outdated = True
         return self.table.invalidate(name)
 
-    # questions
+    # lookups
 
     def _start(
         self, hostname: str, priority: LookupPriority, charge: Callable[[], LookupCharge] | None
-    ) -> CertificateQuestion | None:
-        """Begin a question. None = the source fails, or there are too many."""
-        if len(self._asking) >= MOST_QUESTIONS or not self._circuit.claim_lookup(hostname):
+    ) -> CertificateLookup | None:
+        """Begin a lookup. None = the source fails, or there are too many."""
+        if len(self._asking) >= MOST_LOOKUPS or not self._circuit.claim_lookup(hostname):
             return None
-        question = self._asking[hostname] = CertificateQuestion(hostname)
+        lookup = self._asking[hostname] = CertificateLookup(hostname)
         paid = None if charge is None else charge()
-        question.task = asyncio.get_running_loop().create_task(
-            self._ask(question, priority, paid), name=f"certificate of {hostname}"
+        lookup.task = asyncio.get_running_loop().create_task(
+            self._ask(lookup, priority, paid), name=f"certificate of {hostname}"
         )
-        return question
+        return lookup
 
     def _start_witness(self, known: str) -> None:
-        question = self._asking[known] = CertificateQuestion(known)
-        question.task = asyncio.get_running_loop().create_task(self._ask(question, LookupPriority.KNOWN, None))
+        lookup = self._asking[known] = CertificateLookup(known)
+        lookup.task = asyncio.get_running_loop().create_task(self._ask(lookup, LookupPriority.KNOWN, None))
 
-    async def _ask(
-        self, question: CertificateQuestion, priority: LookupPriority, charge: LookupCharge | None
-    ) -> None:
-        """One question with all that follows from it. Raises nothing but CancelledError."""
-        hostname = question.hostname
+    async def _ask(self, lookup: CertificateLookup, priority: LookupPriority, charge: LookupCharge | None) -> None:
+        """One lookup with all that follows from it. Raises nothing but CancelledError."""
+        hostname = lookup.hostname
         outcome: Outcome = NoCertificate(Alert.INTERNAL_ERROR, "closed")
         try:
-            outcome = await self._outcome(question, priority)
+            outcome = await self._outcome(lookup, priority)
         except Exception as error:  # a fault of styx must not leave handshakes waiting
             log.exception(
-                "question for a certificate failed", extra={"code": "certificate_fault", "hostname": hostname}
+                "certificate lookup failed with an internal error",
+                extra={"code": "certificate_fault", "hostname": hostname},
             )
             outcome = self._failed(hostname, CoreApiError(f"{type(error).__name__}: {error}", service_failed=False))
         finally:
@@ -276,11 +341,11 @@ class CertificateResolver:
             if charge is not None:
                 is_unknown = isinstance(outcome, NoCertificate) and outcome.alert is Alert.UNRECOGNIZED_NAME
                 self._limit.end(charge, self._clock(), unknown=is_unknown)
-            for waiter in question.take_waiters():
-                self._deferred.add(partial(_release, waiter, outcome))
+            for waiter in lookup.take_waiters():
+                self._deferred.add(partial(release, waiter, outcome))
 
-    async def _outcome(self, question: CertificateQuestion, priority: LookupPriority) -> Outcome:
-        hostname = question.hostname
+    async def _outcome(self, lookup: CertificateLookup, priority: LookupPriority) -> Outcome:
+        hostname = lookup.hostname
         pause = self.table.issued_at(hostname) - self._clock()
         while True:
             if pause > 0.0:
@@ -298,11 +363,11 @@ class CertificateResolver:
                 return self._now_known(hostname)
             self._record_response()
             if result.retry_after is None:
-                return self._take(question, result)
+                return self._take(lookup, result)
             pause = max(result.retry_after, SHORTEST_RETRY)
             until = self._clock() + pause
             self.table.put_issuing(hostname, until, now=self._clock(), wall=self._wall())
-            if self.table.issued_at(hostname) == 0.0 or until >= question.until:
+            if self.table.issued_at(hostname) == 0.0 or until >= lookup.until:
                 return self._now_known(hostname, "issuing")
 
     async def _ask_source(self, hostname: str, priority: LookupPriority) -> CertificateResult | None:
@@ -322,9 +387,9 @@ class CertificateResolver:
             await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
         raise AssertionError
 
-    def _take(self, question: CertificateQuestion, result: CertificateResult) -> Outcome:
+    def _take(self, lookup: CertificateLookup, result: CertificateResult) -> Outcome:
         """Take over a result. Returns the certificate to serve now, or why there is none."""
-        hostname, now, wall, rand = question.hostname, self._clock(), self._wall(), self._rand()
+        hostname, now, wall, rand = lookup.hostname, self._clock(), self._wall(), self._rand()
         rejection: CertificateRejection | None = None
         if result.not_modified:
             known = self.table.get(hostname)
@@ -338,10 +403,10 @@ class CertificateResolver:
             try:
                 certificate, remarks = certificate_of(result.response, hostname, wall, self._chains)
             except UnusableCertificate as error:
-                self._reject(hostname, error.fault, str(error))
+                self._events.log_rejection(hostname, error.fault, str(error), now)
                 return self._failed(hostname, CoreApiError(str(error), service_failed=False, code=error.fault))
             for remark in remarks:
-                self._reject(hostname, remark.fault, remark.words)
+                self._events.log_rejection(hostname, remark.fault, remark.words, now)
             rejection = self.table.put(
                 hostname,
                 certificate,
@@ -352,29 +417,20 @@ class CertificateResolver:
                 rand=rand,
             )
         if rejection is not None:
-            self._reject(hostname, rejection, "it is accepted when it was repeated, or after an invalidation")
-        if question.is_outdated:  # something changed during the question: the result may be from before
+            details = "it is accepted when it was repeated, or after an invalidation"
+            self._events.log_rejection(hostname, rejection, details, now)
+        if lookup.is_outdated:  # something changed during the lookup: the result may be from before
             self.table.mark_stale(hostname, now)
         return self._now_known(hostname)
 
     def _failed(self, hostname: str, error: CoreApiError) -> Outcome:
-        """Record a failed question. Returns the certificate that is served in spite of it, or why there is none."""
+        """Record a failed lookup. Returns the certificate that is served in spite of it, or why there is none."""
         now = self._clock()
         if error.service_failed and self._circuit.record_failure(hostname, connected=error.connected):
-            log.error("circuit of certificates open", extra={"code": "certificate_circuit_open"})
+            log.error("certificate circuit open", extra={"code": "certificate_circuit_open"})
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
         self.table.put_failed(hostname, str(error), now=now, wall=self._wall(), pause=pause)
-        left_out = self._events.take(now)
-        if left_out is not None:
-            log.warning(
-                "certificate not obtained",
-                extra={
-                    "code": "certificate_lookup_failed",
-                    "hostname": hostname,
-                    "reason": str(error),
-                    "left_out_before": left_out,
-                },
-            )
+        self._events.log_failure(hostname, str(error), now)
         outcome = self._now_known(hostname)
         if isinstance(outcome, NoCertificate) and error.about_hostname:
             return NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
@@ -382,37 +438,9 @@ class CertificateResolver:
 
     def _record_response(self) -> None:
         if self._circuit.record_response():
-            log.warning("circuit of certificates closed", extra={"code": "certificate_circuit_closed"})
-
-    def _reject(self, hostname: str, reason: CertificateFault | CertificateRejection, words: str) -> None:
-        """Tell and count a certificate that is not used."""
-        self.rejected[reason] += 1
-        left_out = self._events.take(self._clock())
-        if left_out is not None:
-            log.warning(
-                "certificate rejected",
-                extra={
-                    "code": "certificate_rejected",
-                    "certificate": hostname,
-                    "reason": reason.value,
-                    "details": words,
-                    "source": _SOURCE,
-                    "left_out_before": left_out,
-                },
-            )
+            log.warning("certificate circuit closed", extra={"code": "certificate_circuit_closed"})
 
     def _now_known(self, hostname: str, otherwise: str = "failed") -> Outcome:
         """The certificate that may be served now, or why there is none."""
         known = self.table.look_up(hostname, self._clock(), self._wall()).known
         return NoCertificate(Alert.INTERNAL_ERROR, otherwise) if known is None else known.certificate
-
-
-def _certificate_or_raise(outcome: Outcome) -> Certificate:
-    if isinstance(outcome, NoCertificate):
-        raise NoCertificate(outcome.alert, outcome.reason)  # each one of its own: an exception keeps its traceback
-    return outcome
-
-
-def _release(waiter: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
-    if not waiter.done():
-        waiter.set_result(outcome)

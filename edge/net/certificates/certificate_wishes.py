@@ -27,7 +27,7 @@ class Resolve(Protocol):
 
 
 def is_known(route: Route | None) -> bool:
-    """Whether the source of routes knows a hostname whose look-up has led to this."""
+    """Whether the source of routes knows a hostname whose lookup has led to this."""
     return route is not None and route.response is not None
 
 

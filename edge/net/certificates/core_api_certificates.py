@@ -1,25 +1,29 @@
-"""The client of the core API for certificates: one request for each question, with four results.
+"""The client of the core API for certificates: one request for each lookup, with four results.
 
     200    a certificate                       503 with Retry-After    it is being issued
     304    the known one still holds           404                     there is none
 
-Every other response is a failed question (CoreApiError): "could not ask" must never become "there is none".
+Every other response is a failed lookup (CoreApiError): "could not ask" must never become "there is none".
 """
 
 import re
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from yarl import URL
 
-from edge.net.routing.core_api import CoreApiError, failed_request
+from edge.net.routing.core_api import (
+    CoreApiError,
+    bad_response,
+    error_of_status,
+    failed_request,
+    usable_etag,
+    whole_body,
+)
 from edge.net.routing.core_api_session import SessionHolder, core_api_session
 from edge.rules.certificates.certificate_records import CertificateResponse
-from edge.rules.routing.route_validation import LONGEST_ETAG
 from edge.rules.settings import CoreApiSettings
 
 MAX_RESPONSE: Final = 256 * 1024
@@ -30,7 +34,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
 class CertificateResult(NamedTuple):
-    """The result of a question."""
+    """The result of a lookup."""
 
     response: CertificateResponse | None
     "None = there is no certificate, unless one of the next two says otherwise."
@@ -43,7 +47,7 @@ class CertificateResult(NamedTuple):
 
 
 class CertificateSource(Protocol):
-    """Answers questions for certificates, one hostname at a time."""
+    """Looks up certificates, one hostname at a time."""
 
     async def ask(self, hostname: str, etag: str | None) -> CertificateResult:
         """Ask for the certificate of this hostname. Raises CoreApiError. The caller enforces the deadline."""
@@ -53,7 +57,7 @@ class CertificateSource(Protocol):
 
 
 class CoreApiCertificates:
-    """The core API as a source of certificates, with a pool of connections of its own, so that questions for routes
+    """The core API as a source of certificates, with a pool of connections of its own, so that lookups of routes
     do not wait behind certificates that are being issued."""
 
     def __init__(
@@ -63,7 +67,7 @@ class CoreApiCertificates:
         *,
         session: Callable[[CoreApiSettings, aiohttp.ClientTimeout], aiohttp.ClientSession] = core_api_session,
     ) -> None:
-        """`observe` receives the result of each question and its duration in seconds. `session` makes the pool."""
+        """`observe` receives the result of each lookup and its duration in seconds. `session` makes the pool."""
         self._settings = settings
         self._observe = observe
         self._sessions = SessionHolder(settings, session)
@@ -93,11 +97,7 @@ class CoreApiCertificates:
         return result
 
     async def _ask(self, hostname: str, etag: str | None) -> CertificateResult:
-        url = URL(f"{self._settings.url}/v1/certificates/{quote(hostname, safe='')}", encoded=True)
-        headers = {"Accept": "application/json"}
-        if etag is not None:
-            headers["If-None-Match"] = etag
-        async with self._sessions.open().get(url, headers=headers, allow_redirects=False) as response:
+        async with self._sessions.look_up("certificates", hostname, etag) as response:
             status, cache_control = response.status, response.headers.get("Cache-Control")
             if status == 404:
                 return CertificateResult(None, cache_control=cache_control)
@@ -107,26 +107,17 @@ class CoreApiCertificates:
             if status == 503 and retry_after is not None:
                 return CertificateResult(None, retry_after=_seconds(retry_after))
             if status != 200:
-                raise _failure(status)
-            certificate = self._decoded(await _body(response))
+                raise error_of_status(status)
+            certificate = self._decoded(await whole_body(response, MAX_RESPONSE))
             return CertificateResult(
-                certificate, cache_control=cache_control, etag=_usable_etag(response.headers.get("ETag"))
+                certificate, cache_control=cache_control, etag=usable_etag(response.headers.get("ETag"))
             )
 
     def _decoded(self, body: bytes) -> CertificateResponse:
         try:
             return self._decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _bad_response(f"a response that is no certificate: {error}") from error
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = b""
-    while not response.content.at_eof() and len(body) <= MAX_RESPONSE:
-        body += await response.content.read(MAX_RESPONSE + 1 - len(body))
-    if len(body) > MAX_RESPONSE:
-        raise _bad_response(f"a response of more than {MAX_RESPONSE} bytes")
-    return body
+            raise bad_response(f"a response that is no certificate: {error}") from error
 
 
 def _kind(result: CertificateResult) -> str:
@@ -141,24 +132,3 @@ def _seconds(retry_after: str) -> float:
     """Retry-After in seconds (RFC 9110, section 10.2.3); 1 for a date, of which only the other clock knows what it
     means."""
     return min(float(retry_after), LONGEST_RETRY) if _SECONDS.fullmatch(retry_after) else 1.0
-
-
-def _failure(status: int) -> CoreApiError:
-    failed = status >= 500 or status == 429
-    refused = 400 <= status < 500 and status not in (401, 403)
-    return CoreApiError(
-        f"status {status}",
-        service_failed=failed,
-        about_hostname=refused and not failed,
-        code="core_api_failed" if failed else "core_api_bad_response",
-    )
-
-
-def _bad_response(message: str) -> CoreApiError:
-    return CoreApiError(message, service_failed=False, code="core_api_bad_response")
-
-
-def _usable_etag(etag: str | None) -> str | None:
-    """The ETag if it is short, printable ASCII, else None: it is kept, and sent back unchanged."""
-    is_usable = etag is not None and len(etag) <= LONGEST_ETAG and etag.isascii() and etag.isprintable()
-    return etag if is_usable else None

@@ -1,4 +1,4 @@
-"""How an HTTP/1.1 connection of a client waits and ends: idle, drained, aborted, or because of a limit.
+"""The lifetime of an HTTP/1.1 connection of a client: keep-alive, drain, abort, and closing because of a limit.
 
 HangupWatch      closes it when the client leaves while reading is paused
 BufferLimit      counts the bytes that it holds, and cuts it off when they are too many

@@ -144,7 +144,7 @@ class HeadReader:
             return known if line == known.line else self._repeated(line, len(data), known)
         if not line:
             return None
-        if not self._scans and _has_inner_end(data):
+        if not self._scans and data.find(b"\r\n\r\n") != len(data) - 4:  # as `_has_inner_end`, without a call
             return None
         try:
             return self._new(data, line, fields, before if before.validator is self._validator else None)
@@ -152,6 +152,10 @@ class HeadReader:
             if _has_inner_end(data):  # the pass stops there, because an empty line is no field
                 return None
             raise
+
+    def is_current(self, request: Request) -> bool:
+        """Whether a head that is that of this request again would be read to the same result."""
+        return request.received.validator is self._validator
 
     def _repeated(self, line: bytes, size: int, request: Request) -> Request | None:
         """The request with this line and the fields of `request`; None = the line is not a plain one. `size`: of
@@ -194,18 +198,20 @@ class HeadReader:
         self, method: bytes, target: bytes, minor: int, block: bytes, before: ReceivedFields | None = None
     ) -> Request:
         """The request with this line and this block of fields. Raises RejectedRequest."""
-        validator = self._validator
-        if self._scans:
+        validator, sifted = self._validator, None
+        if not self._scans:
+            head = RequestHead(method, target, minor, request_fields(block, validator.fields), block)
+        else:
             head = RequestHead(method, target, minor, None, block)
             if before is None:
                 sifted = validator.requests.sift_block(block, validator.fields)
             else:
                 head.received.plain_lines = plain = list[bytes]()
                 sifted = validator.requests.sift_block(block, validator.fields, before.plain_lines, plain)
-        else:
-            head = RequestHead(method, target, minor, request_fields(b"\r\n" + block, validator.fields), block)
         try:
-            return validator.sifted_request(head, sifted) if self._scans else validator.request(head)
+            if sifted is None:
+                sifted = validator.requests.sift(head.received.listed)
+            return validator.sifted_request(head, sifted)
         except RejectedRequest as rejection:
             rejection.head = head
             raise
@@ -277,6 +283,10 @@ class _ClosedHeadReader(HeadReader):
     def only_request(self, data: bytes, previous: Request) -> Request | None:
         """Leaves it to `request`."""
         return None
+
+    def is_current(self, request: Request) -> bool:
+        """No: it would be rejected."""
+        return False
 
     def request(self, data: bytes) -> Request:
         """Raises RejectedRequest."""

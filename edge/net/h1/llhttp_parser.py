@@ -28,7 +28,7 @@ from edge.rules.outcomes import Cause
 
 ANY_NUMBER: Final = 1 << 30
 "No limit for the number of fields."
-_PLAIN_LINE: Final = b"GET / HTTP/1.1"
+_PLAIN_LINE: Final = b"GET / HTTP/1.1\r\n"
 
 
 class _Callbacks:
@@ -45,13 +45,13 @@ def request_head(data: bytes, most: int = ANY_NUMBER) -> RequestHead:
     RejectedRequest."""
     end = data.find(b"\r\n")
     method, target, minor = read_request_line(data[:end])
-    return RequestHead(method, target, minor, request_fields(data[end:], most))
+    return RequestHead(method, target, minor, request_fields(data[end + 2 :], most))
 
 
 def request_fields(block: bytes, most: int = ANY_NUMBER) -> Fields:
-    """Parse the fields of a request, at most `most` of them, from the end of the request line through the blank
-    line. Raises RejectedRequest."""
-    count = block.count(b"\n") - 2
+    """Parse the fields of a request, at most `most` of them, from behind the request line through the blank line.
+    Raises RejectedRequest."""
+    count = block.count(b"\n") - 1
     if count > most:
         raise RejectedRequest(Cause.HEADERS_TOO_LARGE, f"more than {most} fields")
     try:
@@ -69,13 +69,13 @@ def response_head(data: bytes, most: int = ANY_NUMBER) -> ResponseHead:
     if count > most:
         raise BadResponse(f"more than {most} fields")
     try:
-        return ResponseHead(status, reason, minor, _fields(data[end:], count))
+        return ResponseHead(status, reason, minor, _fields(data[end + 2 :], count))
     except ValueError as error:
         raise BadResponse(str(error)) from error
 
 
 def _fields(block: bytes, count: int) -> Fields:
-    """Parse a block of `count` fields, which begins with the end of the start line. Raises ValueError."""
+    """Parse a block of `count` fields, which begins behind the start line. Raises ValueError."""
     fields: dict[bytes, bytes] = {}
     data = _PLAIN_LINE + block
     try:

@@ -1,4 +1,4 @@
-"""What receives a response of a backend, as its connection sees it."""
+"""The interface of whoever receives a backend's response, as the connection to the backend calls it."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from edge.rules.outcomes import Cause
 
 
 class ResponseHandler(Protocol):
-    """What receives a response: the exchange, or the shadow probe, that a connection is attached to."""
+    """The receiver of a response: the exchange, or the shadow probe, that a connection is attached to."""
 
     __slots__ = ()
 

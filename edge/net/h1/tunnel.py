@@ -257,15 +257,11 @@ class Tunnel:
 
     def cut_off(self) -> None:
         """End the tunnel because it holds more than its share of memory. Called by `BufferLimit`."""
-        if self._cause is Cause.OK:
-            self._cause = Cause.BUFFER_LIMIT
-        self._abort()
+        self._abort(Cause.BUFFER_LIMIT)
 
     def client_gone(self) -> None:
         """End the tunnel because its client is gone, which was noticed while the backend was blocked."""
-        if self._cause is Cause.OK:
-            self._cause = Cause.CLIENT_GONE
-        self._abort()
+        self._abort(Cause.CLIENT_GONE)
 
     def deadline_passed(self, now: float) -> None:
         """End the tunnel, unless bytes came or were taken meanwhile: then set the next deadline. Called by the
@@ -274,9 +270,7 @@ class Tunnel:
         if any(end.takes_bytes() for end in full):
             self.deadline = now + self._context.timeouts.write_stall
         elif full:
-            if self._cause is Cause.OK:
-                self._cause = Cause.CLIENT_STALLED if full[0] is self._client else Cause.TUNNEL_CUT
-            self._abort()
+            self._abort(Cause.CLIENT_STALLED if full[0] is self._client else Cause.TUNNEL_CUT)
         elif now < self._received_at + self._idle_timeout:
             self.deadline = self._received_at + self._idle_timeout
         else:
@@ -291,9 +285,7 @@ class Tunnel:
 
     def drop(self) -> None:
         """Close both connections at once because the edge stops."""
-        if self._cause is Cause.OK:
-            self._cause = Cause.EDGE_STOPPED
-        self._abort()
+        self._abort(Cause.EDGE_STOPPED)
 
     @property
     def _idle_timeout(self) -> float:
@@ -310,7 +302,10 @@ class Tunnel:
                 end.waiting = end.transport.get_write_buffer_size()
                 end.transport.close()
 
-    def _abort(self) -> None:
+    def _abort(self, cause: Cause) -> None:
+        """Close both connections at once, for this cause unless there is one already."""
+        if self._cause is Cause.OK:
+            self._cause = cause
         self.deadline = inf
         for end in (self._client, self._backend):
             if not end.lost:

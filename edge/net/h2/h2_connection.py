@@ -23,12 +23,13 @@ from edge.rules.http.framing import BadBody, RejectedRequest
 from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import RequestHead
 from edge.rules.http.websocket_key import websocket_accept, websocket_key
-from edge.rules.outcomes import Cause
+from edge.rules.outcomes import Cause, Phase
 
 FEW: Final = 32
 "Requests that may come in one read and are parsed in one go."
 SLICE: Final = 4096
 "Bytes of a read with more requests that are parsed between two looks at the clock."
+_CONTINUE: Final = [(b":status", b"100")]
 
 
 class H2Connection(H2Lifetime):
@@ -100,7 +101,7 @@ class H2Connection(H2Lifetime):
         """Give this to the session, and begin the requests in it. Many requests take long: of those, as much as one
         connection may do in a turn; the rest is left in `_unparsed`."""
         guard, reading = self._guard, self._context.reading
-        size = len(data) if len(guard.opened) <= FEW else SLICE
+        size = len(data) if guard.opened is None or len(guard.opened) <= FEW else SLICE
         end = 0.0 if size == len(data) else reading.slice_end()
         self._is_batching = True
         try:
@@ -117,10 +118,12 @@ class H2Connection(H2Lifetime):
         finally:
             self._is_batching = False
         self._unparsed = data[size:]
-        for stream in guard.opened if not self._unparsed else ():
-            if stream not in self._streams:  # the session has refused it: too many, or malformed
-                guard.record_reset(stream)
-                self._pending = self._pending or guard.charge_reset(now)
+        if guard.opened is not None and not self._unparsed:
+            for stream in guard.opened:
+                if stream not in self._streams:  # the session has refused it: too many, or malformed
+                    guard.record_reset(stream)
+                    self._pending = self._pending or guard.charge_reset(now)
+            guard.opened = None
         self._flush()
 
     def eof_received(self) -> None:
@@ -154,7 +157,8 @@ class H2Connection(H2Lifetime):
         begun = H2Stream(self, self._context, self.info, stream)
         begun.ended = ended
         self._streams[stream] = begun
-        self._fresh.append((begun, headers, not ended))
+        fresh = self._fresh = self._fresh or []
+        fresh.append((begun, headers, not ended))
         self.services.streams += 1
 
     def body_received(self, stream: int, data: bytes, *, ended: bool) -> None:
@@ -188,8 +192,10 @@ class H2Connection(H2Lifetime):
             if code == ErrorCode.PROTOCOL_ERROR:
                 self._record_malformed(stream)
             return
-        self._blocked.pop(closed, None)
-        self._to_reset.pop(closed, None)
+        if self._blocked:
+            self._blocked.pop(closed, None)
+        if self._to_reset:
+            self._to_reset.pop(closed, None)
         if code and not by_client and not closed.done:  # the session has reset it, because of the client
             self._pending = self._pending or self._guard.charge_reset(self._context.clock())
         closed.lose(by_client=by_client)
@@ -198,7 +204,9 @@ class H2Connection(H2Lifetime):
 
     def _begin_fresh(self, now: float) -> None:
         """Begin the exchanges of the requests of this read."""
-        fresh, self._fresh = self._fresh, []
+        fresh, self._fresh = self._fresh, None
+        if fresh is None:
+            return
         for stream, headers, has_body in fresh:
             self.requests += 1
             self.deadline = inf if self.writable else self.deadline
@@ -208,7 +216,7 @@ class H2Connection(H2Lifetime):
                 self._context.deferred_queue.add(partial(self._begin_later, stream, headers, has_body))
             else:
                 self._begin_stream(stream, headers, has_body=has_body)
-        if fresh and self._leaving is None:
+        if self._leaving is None:
             if self._context.draining:
                 self._announce_end(GoAwayReason.DRAIN, now)
             elif self.requests >= self._context.hot.requests_per_connection:
@@ -222,17 +230,34 @@ class H2Connection(H2Lifetime):
     def _begin_stream(self, stream: H2Stream, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> None:
         """Validate a head, and begin its exchange."""
         scheme = b"" if self.info.trusted else self.info.scheme
+        requests, reader = self.services.requests, self._context.head_reader
+        if not has_body:
+            repeated = requests.repeated(headers, scheme)
+            if repeated is not None and reader.is_current(repeated):
+                stream.begin(repeated)
+                return
         key = b""
         if has_body and _is_connect(headers) and self._context.settings.forwarding.upgrades != "none":
             key = websocket_key(secrets.token_bytes(16))
             stream.websocket_accept = websocket_accept(key)
         try:
-            head = self.services.requests.request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
-            request = self._context.head_reader.request(head)
+            head = requests.request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
+            request = reader.request(head)
         except RejectedRequest as rejection:
             stream.refuse(rejection.cause, str(rejection), Request.refused(rejection.head or _likely(headers)))
         else:
+            if not has_body:
+                requests.remember(headers, scheme, request)
             stream.begin(request)
+            if has_body and b"expect" in request.found and self._waits_for_end(stream):
+                # The body is empty, but the client may wait for 100 (Continue) before it ends the stream.
+                self.session.send_interim(stream.stream, _CONTINUE)
+                self.sent(stream, 0, done=False)
+
+    @staticmethod
+    def _waits_for_end(stream: H2Stream) -> bool:
+        """Whether the request of this stream will be forwarded when the client has ended it."""
+        return stream.exchange is not None and stream.exchange.phase is Phase.HEAD
 
     def _record_malformed(self, stream: int) -> None:
         """Record a request that the session has refused: no response is sent, but it has its line in the log."""
@@ -247,7 +272,8 @@ class H2Connection(H2Lifetime):
         """Something for this stream is in the session: write it, now or at the end of this turn of the loop."""
         self._guard.explain_updates(size)
         if not stream.closed:
-            self._touched[stream] = None
+            touched = self._touched = self._touched or {}
+            touched[stream] = None
         if self._is_batching:
             return
         if size > LARGE:
@@ -262,8 +288,10 @@ class H2Connection(H2Lifetime):
         if stream.deferred:
             self.deferred = True
         if not stream.ended and not stream.closed:
+            self._to_reset = self._to_reset or {}
             self._to_reset[stream] = None
-            self._touched[stream] = None
+            touched = self._touched = self._touched or {}
+            touched[stream] = None
             if not self._is_batching:
                 self._flush_later()
 
@@ -314,29 +342,44 @@ class H2Connection(H2Lifetime):
 
     def _set_pace(self) -> None:
         """Pause what comes faster than clients take it, and resume what they have taken."""
-        session, touched = self.session, self._touched
-        for stream in tuple(self._to_reset) if self._to_reset else ():
-            if not session.queued(stream.stream):  # RFC 9113, section 8.1
-                self._to_reset.pop(stream, None)
-                self._guard.record_reset(stream.stream)
-                stream.reset(ErrorCode.NO_ERROR)
-                self._flush_later()
-        if touched:
+        session = self.session
+        if self._to_reset is not None:
+            self._reset_answered(self._to_reset)
+        touched, self._touched = self._touched, None
+        if touched is not None:
             for stream in touched:
                 if stream.closed:
                     continue
                 if stream.exchange is None and stream.done:
                     stream.mark_unsent(self._context.clock())
                 elif stream.writable and session.queued(stream.stream) > HIGH:
+                    self._blocked = self._blocked or {}
                     self._blocked[stream] = None
                     stream.block()
                     self.note()
-            touched.clear()
-        for stream in tuple(self._blocked) if self._blocked else ():
-            if session.queued(stream.stream) <= LOW:
-                self._blocked.pop(stream, None)
+        if self._blocked is not None:
+            self._unblock(self._blocked)
+
+    def _reset_answered(self, waiting: dict[H2Stream, None]) -> None:
+        """Reset those whose response is written while the client still sends (RFC 9113, section 8.1)."""
+        for stream in tuple(waiting):
+            if not self.session.queued(stream.stream):
+                waiting.pop(stream, None)
+                self._guard.record_reset(stream.stream)
+                stream.reset(ErrorCode.NO_ERROR)
+                self._flush_later()
+        if not waiting:
+            self._to_reset = None
+
+    def _unblock(self, blocked: dict[H2Stream, None]) -> None:
+        """Resume those whose clients have taken enough."""
+        for stream in tuple(blocked):
+            if self.session.queued(stream.stream) <= LOW:
+                blocked.pop(stream, None)
                 stream.unblock()
                 self.note()
+        if not blocked:
+            self._blocked = None
 
     def _flush_later(self) -> None:
         if not self._is_flush_due:

@@ -1,4 +1,4 @@
-"""How an HTTP/2 connection waits and ends: idle, drained, failed, or because of a limit of the worker.
+"""The lifetime of an HTTP/2 connection: idle timeout, drain, errors, and closing because of a limit of the worker.
 
 begun ─► streams ─► idle ─► closed         orderly: GOAWAY with NO_ERROR
              ├─► announced ─► refuses more ─► closed when the last stream is
@@ -8,6 +8,7 @@ begun ─► streams ─► idle ─► closed         orderly: GOAWAY with NO_E
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -43,6 +44,12 @@ _WITHOUT_LINGERING: Final = (GoAwayReason.IDLE, GoAwayReason.HEAD_TIMEOUT)
 log = logging.getLogger("styx.client")
 
 new_session: Callable[[SessionHandler, SessionLimits], H2Session] = Ngh2Session
+
+
+@lru_cache(maxsize=4)
+def _session_limits(streams: int, head: int, fields: int, *, tunnels: bool) -> SessionLimits:
+    """One object for all connections with the same settings."""
+    return SessionLimits(streams=streams, window=WINDOW, header_list=head, header_count=2 * fields, tunnels=tunnels)
 
 
 class H2Lifetime(SessionHandler, StreamOwner):
@@ -86,25 +93,25 @@ class H2Lifetime(SessionHandler, StreamOwner):
         self.services = context.h2
         self.session = new_session(
             self,
-            SessionLimits(
-                streams=limits.streams,
-                window=WINDOW,
-                header_list=limits.head,
-                header_count=2 * limits.fields,
+            _session_limits(
+                limits.streams,
+                limits.head,
+                limits.fields,
                 tunnels=context.settings.forwarding.upgrades != "none",
             ),
         )
         self._guard = FrameGuard()
         self._streams: dict[int, H2Stream] = {}
         "Those that are not closed, by id."
-        self._fresh: list[tuple[H2Stream, Iterable[tuple[bytes, bytes]], bool]] = []
-        "Requests of this read, which begin when all of it is parsed; with their header lists."
-        self._touched: dict[H2Stream, None] = {}
-        "Streams for which something was queued since the last flush. (An empty set takes three times the memory.)"
-        self._blocked: dict[H2Stream, None] = {}
-        "Streams whose clients take too little."
-        self._to_reset: dict[H2Stream, None] = {}
-        "Streams whose response is complete, while the client still sends."
+        self._fresh: list[tuple[H2Stream, Iterable[tuple[bytes, bytes]], bool]] | None = None
+        """Requests of this read, which begin when all of it is parsed; with their header lists. None = there
+        are none: here and below, what an idle connection does not use takes no memory."""
+        self._touched: dict[H2Stream, None] | None = None
+        "Streams for which something was queued since the last flush; None = there are none."
+        self._blocked: dict[H2Stream, None] | None = None
+        "Streams whose clients take too little; None = there are none."
+        self._to_reset: dict[H2Stream, None] | None = None
+        "Streams whose response is complete, while the client still sends; None = there are none."
         self._held = b""
         "A read that is left to a later turn of the loop."
         self._unparsed = b""
@@ -232,14 +239,12 @@ class H2Lifetime(SessionHandler, StreamOwner):
 
     def _lose_streams(self, *, by_client: bool) -> None:
         streams, self._streams = self._streams, {}
-        self._fresh = []
+        self._fresh = None
         self._is_batching = True
         for stream in streams.values():
             stream.lose(by_client=by_client)
         self._is_batching = False
-        self._blocked.clear()
-        self._touched.clear()
-        self._to_reset.clear()
+        self._blocked = self._to_reset = self._touched = None
 
     def _leave_worker(self) -> None:
         """Leave the limits and counts of the worker."""

@@ -1,4 +1,4 @@
-"""What all HTTP/2 connections of a worker share: caches of heads, and counts."""
+"""The objects that all HTTP/2 connections of a worker share: caches of heads, and counters."""
 
 from typing import Final
 

@@ -34,9 +34,8 @@ from edge.rules.outcomes import Cause, Phase
 
 _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
-
-new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
 _NO_REQUEST: Final = Request.refused()
+new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
 
 log = logging.getLogger("styx.client")
 
@@ -44,6 +43,7 @@ log = logging.getLogger("styx.client")
 class StreamOwner(Protocol):
     """The connection, as its streams see it."""
 
+    __slots__ = ()
     session: H2Session
     services: H2Services
     written: int
@@ -151,7 +151,10 @@ class H2Stream(Client):
         """Begin the exchange of this request. What has come of its body is in hand."""
         self._request = request
         self._context.deadline_sweep.add(self)
-        self._exchange = exchange = new_exchange(self, self._context, request)
+        new, context = new_exchange, self._context
+        # Written out, the call of a class that the compiler knows takes a third less.
+        exchange = Exchange(self, context, request) if new is Exchange else new(self, context, request)
+        self._exchange = exchange
         if request.framing is _LENGTH:
             self._counted = CountedBody(request.length)
         self.paused = False
@@ -290,12 +293,9 @@ class H2Stream(Client):
         trailers: bytes,
     ) -> None:
         """Send the head of the final response, and what came of its body."""
-        owner = self._owner
-        fields = [
-            *owner.services.responses.of_response(answer),
-            (b"x-request-id", request_id),
-            *owner.services.own_fields(backend),
-        ]
+        owner, services = self._owner, self._owner.services
+        known = services.responses.of_response(answer)
+        fields = [*known, (b"x-request-id", request_id), *services.own_fields(backend)]
         if not answer.has_date:
             fields += fields_of(date_line(int(time())))
         ended = done and not pieces and not trailers

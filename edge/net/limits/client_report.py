@@ -1,4 +1,4 @@
-"""Reports the clients of a worker that take up most: only when asked, and in steps."""
+"""Reports the clients that use most of a worker: only when asked, and in time slices."""
 
 from collections import Counter
 from typing import Final

@@ -83,7 +83,7 @@ class HangupWatch:
                 connection.hung_up(reset=bool(events & (select.POLLHUP | select.POLLERR)))
             except Exception:  # a failure must not stop the others
                 log.exception(
-                    "handling of a hang-up failed",
+                    "handling of a client hangup failed",
                     extra={"code": "connection_end_failed", "connection": repr(connection)},
                 )
         if len(ended) > AT_ONCE:

@@ -114,7 +114,7 @@ class RedisChanges:
             except Exception as error:  # any error of the library: without the stream, routes are renewed by time
                 if not logged:
                     log.error(
-                        "change stream of Redis lost",
+                        "change stream in Redis lost",
                         extra={"code": "redis_changes_lost", "error": f"{type(error).__name__}: {error}"},
                     )
                 logged = True

@@ -109,7 +109,7 @@ class RedisRoutes:
             [record] = records(data)
         except (Damaged, ValueError) as error:
             log.error(
-                "damaged record in Redis",
+                "route in Redis damaged",
                 extra={"code": "redis_record_damaged", "hostname": hostname, "error": str(error)},
             )
             return None

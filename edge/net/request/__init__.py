@@ -1,1 +1,1 @@
-"""What an exchange is made of: its state, and what it does when something goes wrong."""
+"""The state of an exchange, and the handling of its failures."""

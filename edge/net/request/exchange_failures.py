@@ -1,4 +1,4 @@
-"""What an exchange does when something goes wrong: an attempt fails, a deadline passes, the client leaves.
+"""The handling of failures in an exchange: a failed attempt, a passed deadline, a client that leaves.
 
 attempt fails ─► _failed ─► next_step (rules) ─┬─► another attempt, at once or after a pause
                                                ├─► the route is looked up again
@@ -108,7 +108,7 @@ class ExchangeFailures(ExchangeState):
             self._finished(Cause.CLIENT_GONE, self._context.clock())
 
     def deadline_passed(self, now: float) -> None:
-        """What was waited for did not come in time. Called by the sweep."""
+        """Fail the attempt, or end the exchange, whose deadline has passed. Called by the sweep."""
         what, sending = self._deadline, self._sending
         cause: Cause | None
         if what is Deadline.ATTEMPT:
@@ -166,7 +166,7 @@ class ExchangeFailures(ExchangeState):
                 self._claim_lookup(now)
                 self.phase = Phase.ROUTE
                 self._expect_in_time(Deadline.ROUTE)
-                context.resolver.resolve(self._request.host, self._rerouted)
+                context.resolver.resolve_again(self._request.host, self._rerouted)
             case WaitForSlot(seconds):
                 balancer.take_retry_token(environment, cause, now)
                 self._pause(seconds, self._pick_again, environment.pending_queue)
@@ -177,7 +177,7 @@ class ExchangeFailures(ExchangeState):
         return True
 
     def _next_step(self, attempt: Attempt, now: float) -> NextStep:
-        """What `rules/balancing/next_step.py` decides after this failure."""
+        """The decision of `rules/balancing/next_step.py` after this failure."""
         context, host, tries, wait = self._context, self._request.host, self._tries, self._wait
         route, retries = self._freshest_route(), context.retries
         options = context.balancer.retry_options(

@@ -1,4 +1,4 @@
-"""What is known of one request at any moment: its client, its route, its attempts, its bodies and its times.
+"""The state of one request: its client, its route, its attempts, its bodies and its times.
 
 The steps of the request are in `exchange.py`. Here is what they read and write, what is waited for, and the record
 that the log and the metrics get at the end.
@@ -17,7 +17,7 @@ from edge.net.upload import NO_UPLOAD, BodySender, upload_of
 from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.next_step import FailedAttempt
-from edge.rules.exchange_observers import OutcomeLog, Times
+from edge.rules.exchange_observers import LineLog, OutcomeLog, Times
 from edge.rules.exchange_records import Attempted, DetailedAttempt, DetailedOutcome, Outcome
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request
@@ -28,6 +28,7 @@ from edge.rules.traffic.top_sites import LEAST_FAILURE
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _HEAD: Final = Phase.HEAD
+_OK: Final = Cause.OK
 _FINISHED: Final = Phase.FINISHED
 _NOBODY: Final = Blame.NOBODY
 _ROUTE_DEADLINE: Final = Deadline.ROUTE
@@ -193,11 +194,6 @@ class ExchangeState:
         resolve_ms = int(self._resolved_in * 1e6) / 1000.0 if self._resolved_in else 0.0
         total_ms = int((now - self._began) * 1e6) / 1000.0
         times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
-        outcome = None
-        if context.outcome_logs:
-            outcome = self._outcome(cause, blame, phase, backend, times)
-            if context.logs_details:
-                outcome = self._with_details(outcome)
         context.exchange_counters.count(phase, cause, status, self._upload.size, self._response_size, result, times)
         if self._route is not None and (environment := self._route.environment) is not None:
             top = context.top_sites
@@ -207,10 +203,43 @@ class ExchangeState:
                 top.record(environment.key, status, total_ms, now)
             if context.counts_sites and environment.site_slot >= 0:
                 context.exchange_counters.count_site(environment.site_slot, status, total_ms)
-        if outcome is not None:
+        logs, line_log = context.outcome_logs, context.line_log
+        if line_log is not None and not (result is _OK and self._write_line(line_log, cause, times)):
+            logs = (line_log, *logs)
+        if logs:
+            outcome = self._outcome(cause, blame, phase, backend, times)
+            if context.logs_details:
+                outcome = self._with_details(outcome)
             response = tries[-1].response if tries else None
-            for outcome_log in context.outcome_logs:
+            for outcome_log in logs:
                 outcome_log.write(outcome, self._request, response)
+
+    def _write_line(self, log: LineLog, cause: Cause, times: Times) -> bool:
+        """Write the exchange to this log without a record, if it was a usual one; returns whether it was."""
+        lines, route, tries = self._context.usual_lines, self._route, self._tries
+        if lines is None or cause is not _OK or len(tries) != 1 or route is None:
+            return False
+        status, response = self._status, route.response
+        if response is None or not status or tries[0].status != status:
+            return False
+        client, request = self._client, self._request
+        info = client.info
+        line = lines.line(
+            request,
+            info,
+            response,
+            tries[0].candidate,
+            at=int(time() * 1e6) / 1e6,
+            request_id=self._id.decode("latin-1"),
+            client=(info.client_address(request.found) or info.address) if info.trusted else info.address,
+            protocol=client.protocol or _PROTOCOLS[request.minor],
+            stream=client.stream,
+            status=status,
+            bytes_in=self._upload.size,
+            bytes_out=self._response_size,
+            times=times,
+        )
+        return bool(line) and log.write_line(line)
 
     def age(self, now: float) -> float:
         """Seconds since it began."""
@@ -258,7 +287,7 @@ class ExchangeState:
             ]
         # By position, in the order of the declaration: names cost msgspec a microsecond here.
         return Outcome(
-            time(),
+            int(time() * 1e6) / 1e6,
             self._id.decode("latin-1"),
             client,
             request.method.decode(),

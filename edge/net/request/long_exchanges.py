@@ -1,4 +1,5 @@
-"""Writes a line to the access log while an exchange lasts long: a tunnel, a stream of events, a large download.
+"""Writes an access log line for a long exchange while it is still in progress: a tunnel, an event stream, a large
+download.
 
     every exchange in flight ─► has it lasted `after` seconds once more? ─► line, with `ended: false`
 

@@ -1,4 +1,4 @@
-"""Request ids (X-Request-Id) that no other worker makes: a random prefix, and a counter in hexadecimal."""
+"""Generates request ids (X-Request-Id), unique across workers: a random prefix, and a counter in hexadecimal."""
 
 import secrets
 from typing import Final

@@ -1,4 +1,4 @@
-"""Connections to a core API on which interim responses (RFC 9110, section 15.2) are bounded.
+"""The HTTP connector for the core API, which bounds interim responses (RFC 9110, section 15.2).
 
 aiohttp waits for the final response however many interim ones there are. uvloop reads megabytes of them in one turn
 of the loop, in which aiohttp parses each: a core API that sends them without end would stop a worker for seconds.

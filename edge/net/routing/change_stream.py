@@ -104,7 +104,7 @@ class ChangeStream:
             was_connected, self.state.connected = self.state.connected, False
             if was_connected or reason != last_reason:  # one log line for each reason, not for each attempt
                 log.warning(
-                    "no change stream from the core API",
+                    "change stream lost",
                     extra={"code": "change_stream_lost", "reason": reason},
                 )
             last_reason = reason

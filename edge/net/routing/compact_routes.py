@@ -16,7 +16,7 @@ from edge.rules.balancing.environments import Environments
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.freshness import LONGEST
 from edge.rules.routing.invalidation import LastChanges
-from edge.rules.routing.route_records import Record, record_of, route_in
+from edge.rules.routing.route_records import LARGE, LARGE_EACH, Record, record_of, route_in
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy, InvalidResponse, checked
@@ -55,6 +55,8 @@ class CompactRoutes:
         self._wall = wall
         self._records: dict[str, Record] = {}
         "By hostname, in the order of arrival."
+        self._large = 0
+        "Bytes of the large ones."
         table.demote = self._store_demoted
         self.is_enabled = True
         "Whether routes are stored here and shared. False while a pushed source gives each worker all of them."
@@ -78,15 +80,21 @@ class CompactRoutes:
         """Store no more routes, and remove all records."""
         self.is_enabled = False
         self._records.clear()
+        self._large = 0
         self._doubted_hostnames.clear()
         self._unpublished.clear()
 
     def keep(self, record: Record) -> None:
-        """Store a record; beyond `routes.capacity` the oldest is removed."""
+        """Store a record; beyond `routes.capacity` the oldest is removed. A large one is stored only while there
+        are few of those (`route_records.LARGE_EACH`)."""
         if not self.is_enabled:
             return
-        self._records.pop(record.hostname, None)
+        self._remove(record.hostname)
+        large = self._large + _size_if_large(record)
+        if large > max(self._large, self._table.capacity * LARGE_EACH):
+            return
         self._records[record.hostname] = record
+        self._large = large
         if len(self._records) > self._table.capacity:
             self._drop(next(iter(self._records)))
 
@@ -100,7 +108,13 @@ class CompactRoutes:
 
     def _drop(self, hostname: str) -> Record | None:
         self._doubted_hostnames.pop(hostname, None)
-        return self._records.pop(hostname, None)
+        return self._remove(hostname)
+
+    def _remove(self, hostname: str) -> Record | None:
+        record = self._records.pop(hostname, None)
+        if record is not None:
+            self._large -= _size_if_large(record)
+        return record
 
     def promote(self, hostname: str) -> Route | None:
         """Move the route of this hostname into the table. Returns None if there is no usable record."""
@@ -257,6 +271,10 @@ class CompactRoutes:
                 "route not stored", extra={"code": "route_not_encodable", "hostname": hostname, "error": str(error)}
             )
             return None
+
+
+def _size_if_large(record: Record) -> int:
+    return len(record.data) if len(record.data) > LARGE else 0
 
 
 def _concerned_by(saved: SavedRoute) -> tuple[Change, ...]:

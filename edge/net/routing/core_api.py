@@ -7,11 +7,9 @@ Only status 404 means that a hostname does not exist. Every other response witho
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from edge.net.routing.core_api_session import SessionHolder
 from edge.net.secret_files import SecretFileError
@@ -55,15 +53,27 @@ def failed_request(error: aiohttp.ClientError | OSError | ValueError) -> CoreApi
     return CoreApiError(f"{type(error).__name__}: {error}", connected=connected)
 
 
-def _of_status(status: int) -> CoreApiError:
+def error_of_status(status: int) -> CoreApiError:
+    """The error of a response with a status that has no meaning for a lookup."""
     failed, refused = status >= 500 or status == 429, 400 <= status < 500 and status not in (401, 403)
     code = "core_api_failed" if failed else "core_api_bad_response"
     about = refused and not failed
     return CoreApiError(f"status {status}", service_failed=failed, about_hostname=about, code=code)
 
 
-def _bad_response(message: str) -> CoreApiError:
+def bad_response(message: str) -> CoreApiError:
+    """The error of a response whose body cannot be used."""
     return CoreApiError(message, service_failed=False, code="core_api_bad_response")
+
+
+async def whole_body(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body of a response. Raises CoreApiError if it has more than `most` bytes."""
+    body = b""
+    while not response.content.at_eof() and len(body) <= most:
+        body += await response.content.read(most + 1 - len(body))
+    if len(body) > most:
+        raise bad_response(f"a response of more than {most} bytes")
+    return body
 
 
 class LookupResult(NamedTuple):
@@ -136,37 +146,29 @@ class CoreApi:
         self._observe("timeout", self._settings.timeout)
 
     async def _ask(self, hostname: str, etag: str | None) -> LookupResult:
-        url = URL(f"{self._settings.url}/v1/routes/{quote(hostname, safe='')}", encoded=True)
-        headers = {"Accept": "application/json"}
-        if etag is not None:
-            headers["If-None-Match"] = etag
-        async with self._sessions.open().get(url, headers=headers, allow_redirects=False) as response:
+        async with self._sessions.look_up("routes", hostname, etag) as response:
             cache_control = response.headers.get("Cache-Control")
             if response.status == 404:
                 return LookupResult(None, False, cache_control, None)
             if response.status == 304 and etag is not None:
                 return LookupResult(None, True, cache_control, etag)
             if response.status != 200:
-                raise _of_status(response.status)
-            body = await response.content.read(MAX_RESPONSE + 1)
-            while not response.content.at_eof() and len(body) <= MAX_RESPONSE:
-                body += await response.content.read(MAX_RESPONSE + 1 - len(body))
-            if len(body) > MAX_RESPONSE:
-                raise _bad_response(f"a response of more than {MAX_RESPONSE} bytes")
+                raise error_of_status(response.status)
+            body = await whole_body(response, MAX_RESPONSE)
             try:
                 route = self._decoder.decode(body)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise _bad_response(f"a response that is not a route: {error}") from error
+                raise bad_response(f"a response that is not a route: {error}") from error
             try:
                 route, remarks = checked(route, hostname, self._policy)
             except InvalidResponse as error:
                 raise CoreApiError(str(error), service_failed=False, code=error.code) from error
-            etag = _usable_etag(response.headers.get("ETag"))
+            etag = usable_etag(response.headers.get("ETag"))
             return LookupResult(route, False, cache_control, etag, remarks=remarks)
 
 
-def _usable_etag(etag: str | None) -> str | None:
-    """The ETag if it is short, printable ASCII, else None: it is stored with the route, and sent back unchanged."""
+def usable_etag(etag: str | None) -> str | None:
+    """The ETag if it is short, printable ASCII, else None: it is stored, and sent back unchanged."""
     return (
         etag if etag is not None and len(etag) <= LONGEST_ETAG and etag.isascii() and etag.isprintable() else None
     )

@@ -4,8 +4,11 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from edge.net.routing.bounded_connector import BoundedConnector
 from edge.net.secret_files import SecretFileError, read_secret
@@ -66,6 +69,17 @@ class SessionHolder:
             self._session = self._make(self._settings, aiohttp.ClientTimeout(total=None))
         return self._session
 
+    def look_up(
+        self, kind: str, hostname: str, etag: str | None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The request for what the core API knows of this hostname: `kind`, such as routes. `etag` is sent as
+        If-None-Match. Raises as `core_api_session`."""
+        url = URL(f"{self._settings.url}/v1/{kind}/{quote(hostname, safe='')}", encoded=True)
+        headers = {"Accept": "application/json"}
+        if etag is not None:
+            headers["If-None-Match"] = etag
+        return self.open().get(url, headers=headers, allow_redirects=False)
+
     def renew(self, settings: CoreApiSettings) -> None:
         """Apply these settings, and read the files again. When they are no good, such as those of a certificate and
         a key of which only one is new, the session stays, unless it is one of another core API."""
@@ -77,7 +91,7 @@ class SessionHolder:
             self.open()
         except OSError as error:
             log.error(
-                "credentials of styx not used",
+                "client certificate not used",
                 extra={"code": "own_certificate_not_used", "setting": "core_api", "reason": str(error)},
             )
             if settings.url == former.url:

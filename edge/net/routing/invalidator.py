@@ -25,7 +25,7 @@ IN_USE = 60.0
 
 
 class CertificateChanges(Protocol):
-    """What the certificates of a worker learn of changes."""
+    """The interface through which a worker's certificates learn of changes."""
 
     def changed(self, name: str) -> None:
         """Something about the certificate of this name, or wildcard, has changed."""

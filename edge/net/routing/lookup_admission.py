@@ -1,30 +1,26 @@
 """Admission control for lookups of unknown hostnames: which are begun, wait or are refused, and who is charged.
 
     resolver ──submit──► decide ──now──────────────────────► look up ──ended──► charged if it found nothing
-                           ├─wait─► LookupQueue ──room───────────┘
+                           ├─wait─► AdmissionQueue ──room────────┘
                            └─refused            ├─refused
                                                 └─expired──► None
 
-The decisions are pure (`unknown_host_limit.py`, `lookup_queue.py`); the timer and the lookups are here.
+The decisions are pure (`unknown_host_limit.py`, `lookup_queue.py`); the lookups are here,
+and those that wait in `admission_queue.py`.
 """
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
-from math import inf
 
+from edge.net.limits.admission_queue import NOW, AdmissionQueue
 from edge.rules.limits.client_key import ClientKey, client_key
-from edge.rules.limits.lookup_queue import Done, LookupQueue, WaitingLookup
+from edge.rules.limits.lookup_queue import Done, WaitingLookup
 from edge.rules.limits.unknown_host_limit import LookupCharge, LookupDecision, LookupPriority, UnknownHostLimit
 from edge.rules.routing.routes import Route, may_exist
 from edge.rules.settings import LimitSettings
 
 LookupTask = asyncio.Task[Route | None]
-
-_NOW = (LookupDecision.RESERVED, LookupDecision.COMMON)
-_SHORTEST = 0.001
-"Seconds between two checks of the queue while no lookup ends."
 
 
 class LookupAdmission:
@@ -50,15 +46,13 @@ class LookupAdmission:
         """
         self.timeout = timeout
         self.limit = limit
-        self._queue = LookupQueue(limit, capacity=capacity)
         self._clock = clock
         self._look_up = look_up
         self._resolve_known = resolve_known
         self._is_rejected = is_rejected
-        self._at_once = at_once
-        self._timer: asyncio.Handle | None = None
-        self._due = inf
-        "When the timer ends; -inf = in the next turn of the loop, infinity = there is no timer."
+        self._queue = AdmissionQueue(
+            limit, clock=clock, admit=self._admit, expire=self._expire, capacity=capacity, at_once=at_once
+        )
 
     def __repr__(self) -> str:
         return f"<LookupAdmission waiting={len(self._queue)} {self.limit!r}>"
@@ -66,7 +60,7 @@ class LookupAdmission:
     def reconfigure(self, limits: LimitSettings) -> None:
         """Apply these limits from now on."""
         self.limit.reconfigure(limits)
-        self._set_timer(self._clock())
+        self._queue.set_timer(self._clock())
 
     @property
     def waiting(self) -> int:
@@ -89,21 +83,17 @@ class LookupAdmission:
             refused()
         elif not may_exist(hostname):
             done(Route(None))
-        elif decision in _NOW and not self._queue.has_line:
+        elif decision in NOW and not self._queue.has_line:
             self._begin(hostname, key, decision, done, now)
         else:
             lookup = WaitingLookup(hostname, key, now + self.timeout, done, refused)
             displaced = self._queue.add(lookup, decision, now)
             if displaced is not None:
                 self._expire(displaced)
-            self._set_timer(now, at_once=decision in _NOW)
 
     def close(self) -> None:
         """End all waits with None."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for lookup in self._queue.take_all():
+        for lookup in self._queue.close():
             lookup.done(None)
 
     def _begin(self, hostname: str, client: ClientKey, decision: LookupDecision, done: Done, now: float) -> None:
@@ -121,44 +111,18 @@ class LookupAdmission:
         route, now = route_of(task), self._clock()
         unknown = self._is_rejected(hostname) if route is None else route.response is None
         self.limit.end(charge, now, unknown=unknown)
-        self._queue.own_ended(charge.client)
-        self._set_timer(now, at_once=True)
 
     def _expire(self, lookup: WaitingLookup) -> None:
         if not self._resolve_known(lookup.hostname, lookup.done):
             lookup.done(None)
 
-    def _set_timer(self, now: float, *, at_once: bool = False) -> None:
-        """Schedule the next check of the queue, if that is earlier than the one scheduled."""
-        deadline = self._queue.next_at(now)
-        if deadline is None:
+    def _admit(self, lookup: WaitingLookup, decision: LookupDecision, now: float) -> None:
+        if self._resolve_known(lookup.hostname, lookup.done):
             return
-        deadline = -inf if at_once else max(deadline, now + _SHORTEST)
-        if deadline >= self._due:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._due = deadline
-        self._timer = loop.call_soon(self._continue) if at_once else loop.call_later(deadline - now, self._continue)
-
-    def _continue(self) -> None:
-        """Begin, refuse or expire waiting lookups that are due, at most `at_once` in this turn of the loop."""
-        self._timer, self._due = None, inf
-        now, left = self._clock(), self._at_once
-        for lookup in islice(self._queue.take_expired(now), left):
-            left -= 1
-            self._expire(lookup)
-        while left and (found := self._queue.take_next(now)) is not None:
-            left -= 1
-            lookup, decision = found
-            if self._resolve_known(lookup.hostname, lookup.done):
-                continue
-            if decision is LookupDecision.REFUSED:
-                lookup.refused()
-            else:
-                self._begin(lookup.hostname, lookup.client, decision, lookup.done, now)
-        self._set_timer(now, at_once=not left)
+        if decision is LookupDecision.REFUSED:
+            lookup.refused()
+        else:
+            self._begin(lookup.hostname, lookup.client, decision, lookup.done, now)
 
 
 def route_of(task: LookupTask) -> Route | None:

@@ -1,4 +1,5 @@
-"""The circuit breaker of lookups, with the known hostnames that it is tested with (`circuit_breaker.py`)."""
+"""The circuit breaker of route lookups, with the known hostnames by which it tests the core API
+(`circuit_breaker.py`)."""
 
 from collections.abc import Callable, Container, Iterator
 from itertools import islice

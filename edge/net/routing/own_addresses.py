@@ -1,4 +1,4 @@
-"""The addresses on which this edge listens.
+"""The addresses on which this edge listens, which no backend may have.
 
 A backend at one of them would be a request loop, or would expose the admin API.
 """

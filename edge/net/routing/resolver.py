@@ -17,16 +17,18 @@ from edge.net.routing.core_api import CoreApiError, LookupResult
 from edge.net.routing.invalidator import RouteInvalidator
 from edge.net.routing.lookup_admission import LookupAdmission, LookupTask, route_of
 from edge.net.routing.lookup_circuit import LookupCircuit
-from edge.net.routing.lookup_shares import LookupShares
+from edge.net.routing.lookups.lookup_problems import LookupProblems
+from edge.net.routing.lookups.lookup_shares import LookupShares
+from edge.net.routing.lookups.lookup_wait import deliver_in_time
 from edge.net.routing.route_refresher import RouteRefresher
 from edge.net.routing.route_source import RouteSource
 from edge.net.time_slices import TimeSlices
 from edge.rules.balancing.circuit_breaker import FAILURES
 from edge.rules.balancing.environments import Environments
-from edge.rules.event_rate_limit import EventBudget
 from edge.rules.limits.lookup_queue import Done
 from edge.rules.limits.unknown_host_limit import LookupPriority, UnknownHostLimit
 from edge.rules.routing.change_records import Change
+from edge.rules.routing.freshness import Freshness
 from edge.rules.routing.invalidation import understood
 from edge.rules.routing.lookup_failures import LookupFailures, LookupState
 from edge.rules.routing.pending_changes import PendingChanges
@@ -35,7 +37,7 @@ from edge.rules.routing.route_records import Record
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_table import Rejection, RouteTable, Stored, is_news
 from edge.rules.routing.route_validation import BackendPolicy
-from edge.rules.routing.routes import Freshness, Route
+from edge.rules.routing.routes import Route
 from edge.rules.settings import CoreApiSettings
 
 PAUSE_AFTER_FAILURE = 2.0
@@ -105,7 +107,7 @@ class RouteResolver:
         self._circuit = LookupCircuit(table, self._lookups, start=self._start_lookup, clock=clock, rand=rand)
         self._failures = LookupFailures()
         "The failed lookups of hostnames without a route."
-        self._events = EventBudget()
+        self._problems = LookupProblems(clock)
         self.not_accepted = dict.fromkeys(Rejection, 0)
         "Responses that did not replace a known route, by reason."
 
@@ -147,7 +149,13 @@ class RouteResolver:
             route.used_at = self._clock()
         done(route)
 
-    def _resolve_known(self, hostname: str, done: Done) -> bool:
+    def resolve_again(self, hostname: str, done: Done) -> None:
+        """The same for a request whose backends failed: it waits for the whole lookup."""
+        done = partial(self._deliver, done)
+        if not self._resolve_known(hostname, done, patient=True):
+            self.lookups.submit(hostname, "", done, partial(done, None))
+
+    def _resolve_known(self, hostname: str, done: Done, *, patient: bool = False) -> bool:
         """Resolve a hostname that is known, or whose lookup is under way. Returns False if it is neither."""
         saved, now = self.compact_routes.promote(hostname), self._clock()
         if saved is not None and now < saved.expired_at:
@@ -156,11 +164,13 @@ class RouteResolver:
             return True
         if hostname not in self._lookups and self.table.peek(hostname) is None and not self.exists(hostname):
             return False
-        task = self._ask_once(hostname)
-        if task is None:
-            done(self._usable(hostname))
-        else:
+        task, route = self._ask_once(hostname), self._usable(hostname)
+        if task is None or (route is not None and route.last_error is not None and not patient):
+            done(route)
+        elif route is None or patient:
             task.add_done_callback(lambda task: done(route_of(task)))
+        else:
+            deliver_in_time(task, done, partial(self._usable, hostname), self._settings.timeout, self._clock)
         return True
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
@@ -202,7 +212,7 @@ class RouteResolver:
         return self.table.get(hostname)
 
     def lookup_state(self, hostname: str) -> LookupState:
-        """What is known about the lookups of this hostname."""
+        """The state of the lookups of this hostname."""
         now, failure = self._clock(), self._failures.get(hostname)
         paused = failure.at + failure.pause - now if failure is not None else 0.0
         if failure is None and self._circuit.is_open and hostname not in self.table:
@@ -305,7 +315,10 @@ class RouteResolver:
                 self._record_response()
             return self._failed(hostname, error)
         except Exception as error:  # a fault of styx must not leave requests waiting
-            log.exception("route lookup failed", extra={"code": "route_lookup_failed", "hostname": hostname})
+            log.exception(
+                "route lookup failed with an internal error",
+                extra={"code": "route_lookup_failed", "hostname": hostname},
+            )
             return self._failed(hostname, CoreApiError(f"{type(error).__name__}: {error}", service_failed=False))
         self._record_response()
         return self._apply_result(hostname, result, began)
@@ -328,7 +341,7 @@ class RouteResolver:
         now, known = self._clock(), self.table.peek(hostname)
         self._failures.forget(hostname)
         for remark in result.remarks:
-            self._log_problem(hostname, remark.code, remark.words)
+            self._problems.record(hostname, remark.code, remark.words)
         if result.not_modified:
             if known is None or known.etag != result.etag:  # evicted or replaced during the lookup
                 return known
@@ -386,16 +399,7 @@ class RouteResolver:
                 "mass removal of backends held back",
                 extra={"code": "mass_removal_held_back", "restored": len(stored.restored)},
             )
-        self._log_problem(hostname, rejection.value, stored.route.last_error or "")
-
-    def _log_problem(self, hostname: str, code: str, message: str) -> None:
-        """Log a problem with a lookup, unless there are too many such lines."""
-        left_out = self._events.take(self._clock())
-        if left_out is not None:
-            log.warning(
-                "route lookup problem",
-                extra={"code": code, "hostname": hostname, "reason": message, "left_out_before": left_out},
-            )
+        self._problems.record(hostname, rejection.value, stored.route.last_error or "")
 
     async def _from_redis(self, hostname: str) -> Route | None:
         """The route that another edge has shared in Redis, if it may be served. The next request looks it up."""
@@ -426,7 +430,7 @@ class RouteResolver:
     def _failed(self, hostname: str, error: CoreApiError) -> Route | None:
         """Record a failed lookup. Returns the route that is used in spite of it, or None."""
         now, is_known = self._clock(), self.table.peek(hostname) is not None
-        self._log_problem(hostname, error.code, str(error))
+        self._problems.record(hostname, error.code, str(error))
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
         rejected = not error.service_failed
         if not is_known:

@@ -4,7 +4,7 @@ not compiled."""
 import logging
 import ssl
 
-from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.certificates.certificate_lookup import NoCertificate
 from edge.net.tls.tls_contexts import PemPair
 from edge.net.tls.tls_service import TlsService
 from edge.rules.certificates.certificates import Certificate
@@ -30,13 +30,14 @@ class CertificateWait:
         self,
         tls: TlsService,
         name: str,
-        client: str,
+        client: str | None,
         protocols: tuple[str, ...],
         authorities: ClientAuthorities | None,
         deadline: float,
     ) -> None:
-        """`client`: its address. `protocols`: names of those that are offered, as far as the certificate
-        allows them (ALPN). `authorities`: of the certificates that the client is asked for; None = it is not."""
+        """`client`: its address; None = it is not charged. `protocols`: names of those that are offered, as far as
+        the certificate allows them (ALPN). `authorities`: of the certificates that the client is asked for; None =
+        it is not."""
         self._tls = tls
         self._name = name
         self._client = client
@@ -54,7 +55,7 @@ class CertificateWait:
         except (ssl.SSLError, ValueError) as error:
             log.debug("certificate unusable", extra={"code": "certificate_unusable", "error": str(error)})
         except Exception as error:
-            log.error("certificate look-up failed", extra={"code": "certificate_failed", "error": repr(error)})
+            log.error("certificate lookup failed", extra={"code": "certificate_failed", "error": repr(error)})
         raise NoCertificate(Alert.INTERNAL_ERROR, "certificate_unusable")
 
     async def _build(self, certificate: Certificate) -> ssl.SSLContext:

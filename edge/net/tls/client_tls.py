@@ -1,4 +1,5 @@
-"""TLS where the edge is the client, of containers and of the core API: the CA to trust, and the edge's certificate.
+"""TLS with the edge as the client, to backends and to the core API: the CA to trust, and the edge's own
+certificate.
 
 The files may change at any time, as those of short-lived certificates do. `reload` reads them again, and the new
 context is used from the next connection on; when they are no good, the old one stays.

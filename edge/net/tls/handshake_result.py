@@ -1,4 +1,4 @@
-"""What a TLS handshake came to."""
+"""The result of a TLS handshake."""
 
 
 class HandshakeResult:

@@ -1,4 +1,4 @@
-"""Changes the ticket keys of a worker when their time is over. A member of the deadline sweep.
+"""Rotates the session ticket keys of a worker. A member of the deadline sweep.
 
 All workers read the same clock and compute the same keys (`TicketChain`). One that changes a second later than the
 others meets a ticket whose key it does not have yet: that client has a full handshake instead.

@@ -1,4 +1,5 @@
-"""The step of the accept chain that ends TLS: reads the ClientHello, waits for the certificate, shakes hands.
+"""The step of the accept chain that terminates TLS: reads the ClientHello, waits for the certificate, performs the
+handshake.
 
     accepted ─► ClientHello ─► certificate ─► handshake ─► the next step, over a TlsTransport
                   │   │           │  └─ not ready: its context is built in a thread
@@ -7,18 +8,20 @@
                   │   └─ too many handshakes of this client, or in all: closed
                   └─ no ClientHello: an alert; a request without TLS: 400
 
-One deadline covers all of it. Handshakes take time out of the budget for reads (`ReadBudget`): hundreds that
-begin at once, such as those that waited for the same certificate, are spread over many turns of the loop.
+One deadline covers all of it. ClientHellos and handshakes have a budget of time of their own in each turn of the
+loop (`TlsService.turns`): hundreds at once, such as those that waited for the same certificate or a flood of them,
+are spread over many turns, and requests of established connections are served in between.
 """
 
 import asyncio
 import logging
 import ssl
+import sys
 from math import inf
 from typing import Final
 
 from edge.net.accept.accept_chain import NewConnection
-from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.certificates.certificate_lookup import NoCertificate
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.tls.certificate_wait import CertificateWait, context_identity
 from edge.net.tls.client_verification import ClientVerification, VerifyingContexts
@@ -29,10 +32,11 @@ from edge.net.transport.socket_state import has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.certificates.certificates import Certificate
 from edge.rules.http.head_validation import Request
+from edge.rules.limits.lookup_queue import WaitingLookup
 from edge.rules.outcomes import Cause
-from edge.rules.tls.client_authorities import ClientAuthorities
 from edge.rules.tls.client_certificate import NONE_SHOWN, client_certificate
 from edge.rules.tls.client_hello import (
+    LIMIT,
     Alert,
     BadClientHello,
     ClientHello,
@@ -58,14 +62,17 @@ class TlsAccept:
         "_connection",
         "_context",
         "_encrypted",
+        "_held",
         "_hello",
         "_is_over",
         "_lookup",
+        "_name",
         "_protocols",
         "_reader",
         "_tls",
         "_tls_object",
         "_transport",
+        "_turn",
         "_verification",
         "_verifying",
         "deadline",
@@ -95,9 +102,15 @@ class TlsAccept:
         "The one of the next steps."
         self._reader = ClientHelloReader()
         "Holds what has come, until the handshake begins."
+        self._held = b""
+        "What has come and is left to a later turn of the loop; at most as long as a hello, and one read."
         self._hello: ClientHello | None = None
         self._certificate: Certificate | None = None
         "The one that is served."
+        self._name = ""
+        "The hostname whose certificate is looked up."
+        self._turn: WaitingLookup | None = None
+        "Its place in the queue for the limit of unknown hosts."
         self._lookup: asyncio.Task[tuple[Certificate, ssl.SSLContext]] | None = None
         "Waits for the certificate."
         self._verification = verification
@@ -124,8 +137,25 @@ class TlsAccept:
     # asyncio.Protocol, until the handshake begins
 
     def data_received(self, data: bytes) -> None:
+        """Read it in this turn of the loop or, when the time for new clients is used up, in a later one."""
         if self._is_over:
             return
+        held = self._held
+        if self._hello is not None or (not held and self._tls.turns.begin_behind_deferred()):
+            self._read(data)
+            return
+        self._held = held + data
+        if not held:
+            self._tls.turns.defer(self._read_held)
+        elif len(self._held) > LIMIT:  # too long for a hello: it is refused
+            self._read_held()
+
+    def _read_held(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self._is_over:
+            self._read(held)
+
+    def _read(self, data: bytes) -> None:
         try:
             hello = self._reader.feed(data)
         except BadClientHello as error:
@@ -167,17 +197,63 @@ class TlsAccept:
             return
         if self._verification is not None:
             self._verifying = self._verification.contexts
-        self._certificate = certificate = tls.certificates.find(name)
-        authorities = None if self._verifying is None else self._verifying.authorities
-        context = None
+        self._name = name
+        certificate = tls.certificates.find(name)
         if certificate is not None:
-            context = tls.hosts.find(context_identity(certificate, self._protocols, authorities))
+            self._serve(certificate)
+        else:
+            self._context.deferred_queue.add(self._not_found)
+
+    def _serve(self, certificate: Certificate) -> None:
+        """Go on with this certificate when its context is ready."""
+        self._certificate, tls = certificate, self._tls
+        authorities = None if self._verifying is None else self._verifying.authorities
+        context = tls.hosts.find(context_identity(certificate, self._protocols, authorities))
         if context is not None:
             self._go_on(context)
+        else:
+            tls.handshakes.ask(self)
+            self._look_up(None)
+
+    def _not_found(self) -> None:
+        """Refuse the handshake, or wait for its certificate; a few of these in each turn of the loop, however many
+        hellos for made-up names have come."""
+        if self._is_over:
             return
-        tls.handshakes.ask(self)
-        wait = CertificateWait(tls, name, info.address, self._protocols, authorities, self.deadline)
-        self._lookup = task = self._context.loop.create_task(wait.run(certificate), name="certificate")
+        tls, name, client = self._tls, self._name, self._connection.info.address
+        refusal = tls.certificates.refuse(name, client)
+        if refusal is None:
+            tls.handshakes.ask(self)
+            self._turn = tls.certificates.queue(name, client, self.deadline, self._turn_has_come, self._refused)
+            if self._turn is None:
+                self._look_up(client)
+        elif refusal.alert is not Alert.UNRECOGNIZED_NAME or tls.default is None or tls.default == name:
+            self._alert(refusal.alert, refusal.reason)
+        else:
+            self._name = tls.default
+            certificate = tls.certificates.find(tls.default)
+            if certificate is not None:
+                self._serve(certificate)
+            else:
+                tls.handshakes.ask(self)
+                self._look_up(None)
+
+    def _turn_has_come(self, _: object) -> None:
+        """Go on after the wait for the limit of unknown hosts."""
+        self._turn = None
+        if not self._is_over:
+            self._look_up(self._connection.info.address)
+
+    def _refused(self) -> None:
+        """The client has named too many unknown hosts."""
+        self._turn = None
+        self._alert(Alert.INTERNAL_ERROR, "refused")
+
+    def _look_up(self, client: str | None) -> None:
+        """Wait for the certificate and its context. `client`: who is charged if there is none; None = nobody."""
+        authorities = None if self._verifying is None else self._verifying.authorities
+        wait = CertificateWait(self._tls, self._name, client, self._protocols, authorities, self.deadline)
+        self._lookup = task = self._context.loop.create_task(wait.run(self._certificate), name="certificate")
         task.add_done_callback(self._certificate_found)
 
     def _certificate_found(self, done: asyncio.Task[tuple[Certificate, ssl.SSLContext]]) -> None:
@@ -195,13 +271,9 @@ class TlsAccept:
     # the handshake
 
     def _go_on(self, context: ssl.SSLContext) -> None:
-        """Shake hands in this turn of the loop or, when its time is used up, in a later one."""
-        if self._is_over:
-            return
-        if self._context.reading.begin():
-            self._shake_hands(context)
-        else:
-            self._context.reading.defer(lambda: self._shake_hands(context))
+        """Shake hands in a later turn of the loop, one in each: a handshake uses up the time that a turn has."""
+        if not self._is_over:
+            self._tls.turns.defer(lambda: self._shake_hands(context))
 
     def _shake_hands(self, context: ssl.SSLContext) -> None:
         hello, tls = self._hello, self._tls
@@ -224,7 +296,7 @@ class TlsAccept:
         """Begin the next step, with plaintext that came along with the end of the handshake."""
         assert self._tls_object is not None
         assert self._hello is not None
-        if self._verifying is not None and (fault := self._identify(self._tls_object, self._verifying.authorities)):
+        if self._verifying is not None and (fault := self._identify(self._tls_object, self._verifying)):
             self._connection.transport.set_protocol(self)  # type: ignore[arg-type]  # to learn of its end
             self._fail(fault)
             self._connection.transport.abort()
@@ -240,20 +312,23 @@ class TlsAccept:
         """Record in the information about the client what was agreed on, and for which hostnames it is good."""
         info, certificate = self._connection.info, self._certificate
         assert certificate is not None
-        info.tls, info.resumed = result.version.removeprefix("TLSv"), result.resumed
+        info.tls = sys.intern(result.version.removeprefix("TLSv"))  # one string for all connections
+        info.resumed = result.resumed
         info.sni = result.server_name or ""
         info.gate = gate_of_certificate(result.server_name, self._tls.default, certificate.names)
 
-    def _identify(self, tls: ssl.SSLObject, authorities: ClientAuthorities) -> str:
+    def _identify(self, tls: ssl.SSLObject, verifying: VerifyingContexts) -> str:
         """Record who the client is by its certificate. Returns why it may not go on; empty = it may. (OpenSSL has
-        verified the certificate, but it was valid at the time of the first handshake of a session.)"""
+        verified the certificate, but not whether it is revoked, and at the first handshake of a session only.)"""
         shown = tls.getpeercert(True)
         if shown is None:
             self._connection.info.identify(NONE_SHOWN, "")
-            return "no_client_certificate" if authorities.is_required else ""
+            return "no_client_certificate" if verifying.authorities.is_required else ""
         certificate = client_certificate(shown)
         if tls.session_reused and certificate.not_after <= self._tls.wall():
             return "bad_client_certificate"
+        if verifying.revocations is not None and (why := verifying.revocations.rejection(shown, self._tls.wall())):
+            return why
         self._connection.info.identify(certificate.lines, certificate.subject)
         return ""
 
@@ -293,11 +368,12 @@ class TlsAccept:
 
     def idle_since(self) -> float | None:
         """When it began to wait for a ClientHello; None = some of it has come. Called by `IdleConnections`."""
-        return None if self._reader.data or self._hello is not None or self._is_over else self._began
+        has_come = bool(self._held or self._reader.data) or self._hello is not None
+        return None if has_come or self._is_over else self._began
 
     def close_idle(self) -> bool:
         """Close the connection to make room. False = a ClientHello has just arrived. By `IdleConnections`."""
-        if has_input(self._transport):
+        if self._held or has_input(self._transport):
             return False
         self._fail("given_up")
         self._transport.abort()
@@ -305,7 +381,7 @@ class TlsAccept:
 
     def stop(self) -> None:
         """Close the connection because the edge stops, unless bytes of a ClientHello are there: then it goes on."""
-        if self._hello is None and not self._is_over and not has_input(self._transport):
+        if self._hello is None and not (self._is_over or self._held or has_input(self._transport)):
             self._fail("edge_stopped")
             self._transport.close()
 
@@ -341,11 +417,14 @@ class TlsAccept:
             return
         self._tls.failures[reason] += 1
         self._is_over = True
-        self._reader = _EMPTY
+        self._reader, self._held = _EMPTY, b""
         self._leave()
 
     def _leave(self) -> None:
         self._tls.handshakes.leave(self)
+        if self._turn is not None:
+            self._tls.certificates.leave(self._turn)
+            self._turn = None
         lookup, self._lookup = self._lookup, None
         if lookup is not None:
             lookup.cancel()

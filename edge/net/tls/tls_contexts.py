@@ -1,4 +1,4 @@
-"""Contexts of OpenSSL: what a connection begins with, and the certificate that it gets.
+"""OpenSSL contexts (SSL_CTX): the one with which a handshake begins, and the one of the host, with its certificate.
 
     ClientHello ─► base context, by the key of its ticket ─► SSLObject ─► sni_callback ─► context of the host
 

@@ -1,4 +1,4 @@
-"""What the TLS connections of one worker share: BIOs, contexts, certificates, limits and counts."""
+"""The objects that the TLS connections of one worker share: BIOs, contexts, certificates, limits and counters."""
 
 import ssl
 import time
@@ -12,7 +12,9 @@ from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
 from edge.net.tls.tls_contexts import BaseContexts, HostContexts
+from edge.net.transport.read_budget import ReadBudget
 from edge.rules.settings import LimitSettings
+from edge.rules.settings.listeners import ClientVerificationFiles
 from edge.rules.tls.handshake_limit import HandshakeLimit
 
 
@@ -32,6 +34,7 @@ class TlsService:
         "observe",
         "results",
         "rotation",
+        "turns",
         "verifications",
         "wall",
     )
@@ -46,13 +49,15 @@ class TlsService:
         default: str | None = None,
         handshakes: Handshakes,
         client_limit: HandshakeLimit,
-        verifications: Mapping[tuple[str, bool], ClientVerification] | None = None,
+        turns: ReadBudget,
+        verifications: Mapping[ClientVerificationFiles, ClientVerification] | None = None,
         bios: BioPair | None = None,
         observe: Callable[[HandshakeResult], None] | None = None,
     ) -> None:
         """`default`: the hostname whose certificate is served without SNI and for unknown names; None = such
-        handshakes are refused. `verifications`: of client certificates, by the file of the authorities and whether
-        clients must show one. `observe` gets each completed handshake."""
+        handshakes are refused. `turns`: the time for ClientHellos and handshakes in each turn of the loop; for
+        nothing else, because established connections wait for it. `verifications`: of client certificates, by what
+        they are verified with. `observe` gets each completed handshake."""
         self.bios = bios or BioPair()
         self.bases = bases
         self.rotation = rotation
@@ -62,6 +67,7 @@ class TlsService:
         self.default = default
         self.handshakes = handshakes
         self.client_limit = client_limit
+        self.turns = turns
         self.verifications = verifications or {}
         self.wall: Callable[[], float] = time.time
         "Unix time."
@@ -72,6 +78,12 @@ class TlsService:
         "Handshakes that failed, by reason; the reasons are those of `tls_accept.py`."
         self.alerts: Counter[int] = Counter()
         "Alerts sent instead of a handshake, by number."
+
+    @property
+    def soonest_crl_end(self) -> float | None:
+        """When the first revocation list of clients ends, Unix time; None = there is none."""
+        ends = (verification.soonest_end for verification in self.verifications.values())
+        return min((end for end in ends if end is not None), default=None)
 
     def reconfigure(self, limits: LimitSettings) -> None:
         """Apply these limits to new handshakes."""

@@ -1,4 +1,4 @@
-"""TLS over a transport of the loop: for the loop a protocol, for the application a transport.
+"""TLS over a transport of the loop: to the loop it is a protocol, to the application a transport.
 
     socket ─► loop's transport ─► TlsTransport ─► application, as its `data_received`
     socket ◄─ loop's transport ◄─ TlsTransport ◄─ application, by `write`
@@ -72,6 +72,7 @@ class TlsTransport(EncryptedTransport):
         "_ssl",
         "_unread",
         "at_end",
+        "has_received",
     )
 
     def __init__(self, raw: asyncio.Transport, tls: ssl.SSLObject | None, bios: BioPair) -> None:
@@ -87,14 +88,13 @@ class TlsTransport(EncryptedTransport):
         self._unread = b""
         "The rest of a long read, which is left to a later turn of the loop; the socket is paused meanwhile."
         self._piece = PIECE
-        self._is_paused = False
-        "Whether the application has paused reading."
-        self._is_scheduled = False
-        self._is_closing = False
-        self._eof_sent = False
-        self._eof_received = False
+        self._is_paused = self._is_scheduled = self._is_closing = False
+        "The first: whether the application has paused reading."
+        self._eof_sent = self._eof_received = False
         self.at_end: Callable[[], None] | None = None
         "Called when the connection is lost, while its SSLObject is still there."
+        self.has_received = False
+        "Whether anything came after the handshake, such as a session."
         self._failure: Exception | None = None
         "Why the connection is closed, as `connection_lost` tells it."
 
@@ -104,7 +104,7 @@ class TlsTransport(EncryptedTransport):
 
     def wait(self, first: ByteProtocol) -> None:
         """Take over the socket's transport before the handshake; until it begins, `first` gets what is received.
-        (Later, it would take two system calls: when a protocol is set, uvloop stops reading and starts again.)"""
+        (Later it would take two system calls: uvloop stops reading and starts again.)"""
         self._protocol = first
         self._raw.set_protocol(cast(asyncio.Protocol, self))
 
@@ -148,7 +148,7 @@ class TlsTransport(EncryptedTransport):
             if self._handler is not None:
                 self._shake_hands()
             else:
-                self._hand_over(self._decrypt())
+                self._hand_over(self._decrypt(len(data)))
 
     def _receive(self, data: bytes) -> None:
         """Decrypt a long read piece by piece, until the time for one connection in a turn is used up. (In 256 KiB,
@@ -213,8 +213,7 @@ class TlsTransport(EncryptedTransport):
         finally:
             if self.at_end is not None:
                 self.at_end()
-                self.at_end = None
-            self._ssl = self._protocol = None
+            self._ssl = self._protocol = self.at_end = None
 
     def pause_writing(self) -> None:
         if self._handler is None and self._protocol is not None:
@@ -378,23 +377,25 @@ class TlsTransport(EncryptedTransport):
         if self._eof_received:
             self._hand_over(b"")
 
-    def _decrypt(self) -> bytes:
+    def _decrypt(self, most: int = RECORD) -> bytes:
         """Decrypt all that is in the BIO, and send what OpenSSL has to say to it. Sets `_eof_received` at
-        close_notify."""
+        close_notify. `most`: bytes that are expected, for which room is made; more come in pieces."""
         tls, bios = self._ssl, self._bios
         if tls is None:
             bios.clear()
             return b""
+        self.has_received = True
         data = b""
         pieces: list[bytes] | None = None
         try:
-            data = tls.read(RECORD)
-            while data and bios.incoming.pending:
+            data = tls.read(most)
+            # With the end of a record whose beginning came before, more may come out than went in.
+            while data and (bios.incoming.pending or len(data) == most < RECORD):
                 if pieces is None:
                     pieces = []
                 pieces.append(data)
-                data = b""
-                data = tls.read(RECORD)
+                data, most = b"", RECORD
+                data = tls.read(most)
             if not data:
                 self._eof_received = True
         except ssl.SSLWantReadError:

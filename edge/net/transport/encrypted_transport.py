@@ -1,4 +1,4 @@
-"""What a transport with TLS offers to those who look at its socket."""
+"""The interface of a TLS transport for code that needs the state of its socket."""
 
 from collections.abc import Sequence
 

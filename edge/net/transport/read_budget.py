@@ -91,6 +91,10 @@ class ReadBudget:
         self._loop.call_soon(self._end_turn)
         return True
 
+    def begin_behind_deferred(self) -> bool:
+        """The same, but behind all that is deferred: then only that is done in a turn, and in order of arrival."""
+        return (self._is_reading_deferred or not self._deferred) and self.begin()
+
     def _end_turn(self) -> None:
         self._turn_is_watched = False
         self._ends = 0.0

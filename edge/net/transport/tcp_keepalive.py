@@ -1,4 +1,4 @@
-"""Sets the TCP options that detect a dead other end: a machine that lost power or network closes no connection.
+"""Sets the TCP options that detect a vanished peer: a machine that lost power or network closes no connection.
 
 Sent data must be acknowledged in time (TCP_USER_TIMEOUT, RFC 5482), and on an idle connection the kernel sends
 probes that the kernel of the other end acknowledges (SO_KEEPALIVE, RFC 9293, section 3.8.4). In Linux an accepted

@@ -1,4 +1,4 @@
-"""The builtin make of a container: an asyncio server in the event loop of the platform.
+"""A builtin container: an asyncio server in the event loop of the platform.
 
     connection ─► head ─► asleep? boot ─► right id? no: 421 ─► room (W + Q)? no: 503 refused ─► body ─► worker
                                                                                                    └─► response
@@ -413,9 +413,10 @@ class _Listener:
         """Reset every connection."""
         for writer in self.connections:
             sock = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                # With SO_LINGER 0, closing sends RST instead of FIN, as clients of a killed machine see it.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # With SO_LINGER 0, closing sends RST instead of FIN, as clients of a killed machine see it.
+            if sock is not None:  # it has not just ended, over TLS
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
 

@@ -1,4 +1,4 @@
-"""The interface of containers of all makes, and the records that describe one.
+"""The interface of all kinds of containers, and the records that describe one.
 
 A container is a small web server with W workers and a queue of length Q before them. When both are full, it refuses
 requests: `503` with `X-Styx-Refused: queue-full`, before anything of the request was executed. A container knows
@@ -121,10 +121,10 @@ class Container(Protocol):
         """False after `kill` or `stop`: the kernel refuses connections."""
 
     def activity(self) -> Activity:
-        """What it does and did last."""
+        """Its current and its last activity."""
 
     def faults(self) -> Faults:
-        """What `fill` and `slow` have set."""
+        """The faults that `fill` and `slow` have set."""
 
     @property
     def executed(self) -> Counter[str]:

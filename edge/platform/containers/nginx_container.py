@@ -1,4 +1,4 @@
-"""The nginx make of a container: nginx with a small queue before php-fpm, as processes on a loopback port.
+"""An nginx container: nginx with a small queue before php-fpm, as processes on a loopback port.
 
 Both inherit their listening sockets from the platform: nginx through `NGINX=<fd>;`, php-fpm through
 `FPM_SOCKETS=<path>=<fd>`. So the port is known before its server runs, nothing is polled while it starts, and

@@ -1,1 +1,1 @@
-"""What the platform does to containers by itself, all the time, when it is switched on."""
+"""The automatic actions of the platform on its containers, while they are switched on."""

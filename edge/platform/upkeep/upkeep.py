@@ -1,4 +1,4 @@
-"""What the Reaper and the migration dragon share: a task that acts again and again while it is switched on."""
+"""The base of the Reaper and the migration dragon: a task that acts periodically while it is switched on."""
 
 import asyncio
 import contextlib

@@ -39,7 +39,7 @@ ORDER_RESULTS: Final = (
 def explain_issuance(
     record: IssuanceRecord | None, gate: IssuanceGate, now: float, directory_url: str
 ) -> ExplainedIssuance:
-    """What is known of the orders of a hostname. `now`: seconds since the epoch. `gate`: what keeps all waiting."""
+    """Explain the orders of a hostname. `now`: seconds since the epoch. `gate`: what keeps all waiting."""
     if record is None:
         return ExplainedIssuance("none", "", "", 0, None, None)
     at, step = next_step(record, now, directory_url)

@@ -21,7 +21,7 @@ from edge.rules.acme.issuance_records import IssuanceGate, IssuanceRecord
 from edge.rules.acme.issuance_times import (
     DAY,
     authority_pause,
-    next_renewal_question,
+    next_renewal_check,
     renewal_time,
     retry_pause,
     time_in_window,
@@ -45,7 +45,7 @@ _ORDERED: Final = re.compile(r"(?:[a-z0-9-]+\.)+[a-z0-9-]+")
 
 
 class IssuanceStep(Enum):
-    """What is to be done for a name."""
+    """The next action for a name."""
 
     FIRST = "first"
     RENEW = "renew"
@@ -56,7 +56,7 @@ class IssuanceStep(Enum):
 
 
 class PlannedStep(NamedTuple):
-    """What the caller is to do now."""
+    """The action that the caller must take now."""
 
     step: IssuanceStep
     record: IssuanceRecord
@@ -130,10 +130,10 @@ class IssuancePlan:
         for at, hostname, is_first in sorted(starts):
             self._limits.record(self._domain_of(hostname), at, now, is_first=is_first)
 
-    # questions
+    # queries
 
     def gate(self, now: float) -> IssuanceGate:
-        """What keeps all orders waiting now."""
+        """The reason why all orders wait now."""
         if self._pause.until > now:
             return self._pause
         wait = self._limits.wait_of_all(now)
@@ -228,7 +228,7 @@ class IssuancePlan:
         record = self.records[hostname]
         if window is not None and not window[0] <= record.renew_at <= window[1]:
             record = replace(record, renew_at=time_in_window(*window, rand, record.not_after))
-        self._end(replace(record, ask_renewal_at=next_renewal_question(now, retry_after)), now)
+        self._end(replace(record, ask_renewal_at=next_renewal_check(now, retry_after)), now)
 
     def failed(self, hostname: str, reason: str, details: str, retry_after: float, now: float, rand: float) -> None:
         """The order has failed for reasons of this name. `retry_after`: seconds, as the authority says; 0 = it does

@@ -1,4 +1,4 @@
-"""What is known of the certificates that are ordered from an ACME authority; kept as JSON files beside them.
+"""The state of certificates that are ordered from an ACME authority; kept as JSON files beside them.
 
 All times are seconds since the epoch; 0 = never, or not yet.
 """
@@ -38,7 +38,7 @@ class IssuanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IssuanceGate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What keeps all orders waiting."""
+    """The reason why all orders wait."""
 
     until: float = 0.0
     reason: str = ""
@@ -55,7 +55,7 @@ class SavedAccount(msgspec.Struct, frozen=True):
 
 
 class ExplainedIssuance(msgspec.Struct, frozen=True):
-    """What is known of the orders of a certificate, for operators."""
+    """The state of the orders of a certificate, for operators."""
 
     state: str
     "issued, ordering, wanted, failed, unknown_host, waiting or none."

@@ -1,4 +1,4 @@
-"""When certificates are renewed, and when failed orders are tried again. Times are seconds since the epoch."""
+"""The times at which certificates are renewed, and failed orders retried. Times are seconds since the epoch."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ LONGEST_PAUSE: Final = 10 * MINUTE
 MOST_RETRY_AFTER: Final = 7 * DAY
 "Seconds of Retry-After that are believed."
 ARI_PERIOD: Final = 6 * HOUR
-"Seconds between two questions when to renew, unless the authority says otherwise (RFC 9773, section 4.3.3)."
+"Seconds between two requests for renewal information, unless the authority says otherwise (RFC 9773, 4.3.3)."
 SHORTEST_ARI, LONGEST_ARI = 10 * MINUTE, DAY
 "Bounds of what the authority says."
 
@@ -50,7 +50,7 @@ def time_in_window(start: float, end: float, rand: float, not_after: float) -> f
     return min(start + max(0.0, end - start) * rand, not_after)
 
 
-def next_renewal_question(now: float, retry_after: float | None) -> float:
+def next_renewal_check(now: float, retry_after: float | None) -> float:
     """When the authority is asked again when to renew. `retry_after`: seconds, as it says; None = it does not."""
     seconds = ARI_PERIOD if retry_after is None else min(max(retry_after, SHORTEST_ARI), LONGEST_ARI)
     return now + seconds

@@ -1,4 +1,4 @@
-"""How many orders may begin: within an hour in all, and within seven days below one registered domain.
+"""Rate limits of orders: within an hour in all, and within seven days below one registered domain.
 
 Authorities have such limits for each account (Let's Encrypt: 300 orders in three hours, 50 certificates for a
 registered domain in seven days); whoever reaches them waits for hours or days. Renewals count in the first one
@@ -56,12 +56,12 @@ class OrderLimits:
         return len(self._by_domain)
 
     def wait_of_all(self, now: float) -> WaitForLimit | None:
-        """What keeps every order waiting; None = nothing."""
+        """The limit that makes every order wait; None = nothing."""
         until = self._all.free_at()
         return WaitForLimit(until, "orders_per_hour") if until > now else None
 
     def wait_of_domain(self, domain: str, now: float) -> WaitForLimit | None:
-        """What keeps first orders below this registered domain waiting; None = nothing."""
+        """The limit that makes first orders below this registered domain wait; None = nothing."""
         window = self._by_domain.get(domain)
         until = window.free_at() if window is not None else 0.0
         return WaitForLimit(until, "orders_per_domain") if until > now else None

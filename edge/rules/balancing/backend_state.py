@@ -226,10 +226,22 @@ def endpoint_of(backend: Backend) -> str:
 class Candidate:
     """A backend of a route together with its state: what is drawn."""
 
-    __slots__ = ("backend", "backend_id", "endpoint", "first_lines", "head_line", "state")
+    __slots__ = (
+        "backend",
+        "backend_id",
+        "endpoint",
+        "first_lines",
+        "head_line",
+        "logged_attempt",
+        "logged_members",
+        "site",
+        "state",
+    )
 
-    def __init__(self, backend: Backend, state: BackendState) -> None:
+    def __init__(self, backend: Backend, state: BackendState, site: str = "") -> None:
         self.backend = backend
+        self.site = site
+        "Whose it is."
         self.backend_id = backend.id
         self.state = state
         self.endpoint = endpoint_of(backend)
@@ -238,6 +250,8 @@ class Candidate:
         self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
         self.first_lines = later_lines(self.head_line, 1)
         "The last lines of the head of a request whose first attempt goes to this backend."
+        self.logged_members = self.logged_attempt = ""
+        "What `rules/log/usual_lines.py` has made of its id and its environment; empty = nothing yet."
 
     def __repr__(self) -> str:
         return f"<{self.endpoint}>"

@@ -1,4 +1,4 @@
-"""Memory of whether the backends of an environment support `Expect: 100-continue`.
+"""Remembers whether the backends of an environment support `Expect: 100-continue`.
 
 A request whose body is too large to be sent twice is sent with this field: a full container can then refuse it by
 the head alone (RFC 9110, section 10.1.1). nginx, Node and Go respond within a round trip; many others never do, and
@@ -46,7 +46,7 @@ class ExpectMemory:
             return TIMEOUT
         return min(FIRST_TIMEOUT + ROUND_TRIPS * connect, TIMEOUT)
 
-    def record_question(self, now: float, timeout: float) -> None:
+    def record_expect(self, now: float, timeout: float) -> None:
         """Record that a request is sent with `Expect`, and waits for `timeout` seconds."""
         if not self._is_supported:
             self._silent_until = max(self._silent_until, now + timeout)

@@ -1,4 +1,4 @@
-"""What follows a failed attempt: the retry decision of an exchange.
+"""The retry decision of an exchange: what follows a failed attempt.
 
     failed ─► its backend is starting? ─────────────────────────────────────► WaitForStart
            ─► the ladder, the number of attempts or the time forbid a retry? ─► GiveUp
@@ -144,7 +144,7 @@ class FailedAttempt:
 
 
 class RetryOptions:
-    """What a retry could use, at the time of the failure."""
+    """The resources that a retry could use, at the time of the failure."""
 
     __slots__ = ("backends", "can_ask_route", "other", "queued", "slot_wait", "tokens", "usual_time")
 
@@ -183,7 +183,7 @@ def goes_elsewhere(cause: Cause) -> bool:
 def next_step(
     failed: FailedAttempt, options: RetryOptions, retries: RetrySettings, timeouts: TimeoutSettings
 ) -> NextStep:
-    """What the exchange does after this failure."""
+    """The next step of the exchange after this failure."""
     cause = failed.cause
     seconds = _start_wait(failed, options, retries)
     if seconds is not None:

@@ -213,7 +213,7 @@ def issuer_of(pair: KeyPair) -> str:
 def certificate_of(
     response: CertificateResponse, hostname: str, wall: float, chains: SharedChains
 ) -> tuple[Certificate, list[CertificateRemark]]:
-    """The certificate in a response to a question for this hostname, and what of it cannot be used: one of two
+    """The certificate in a response to a lookup for this hostname, and what of it cannot be used: one of two
     certificates, names that it does not cover. Raises UnusableCertificate if nothing of it can be used."""
     if len(response.names) > MOST_NAMES:
         words = f"{len(response.names)} names, at most {MOST_NAMES}"

@@ -31,7 +31,7 @@ class PairOfFiles(NamedTuple):
 
 
 class FoundFiles(NamedTuple):
-    """What is in a directory."""
+    """The content of a directory."""
 
     pairs: list[PairOfFiles]
     "In the order of their names."
@@ -78,6 +78,12 @@ class CertificateSet:
         """The certificate of exactly these pairs and names, if it is in this set."""
         found = self._by_name.get(names[0])
         return found if found is not None and found.pairs == pairs and found.names == tuple(names) else None
+
+    def dropped_since(self, before: "CertificateSet") -> list[str]:
+        """The names that were served before and are not any more, not by a wildcard either. Takes milliseconds for
+        100,000 names."""
+        mine = self._by_name
+        return [name for name in before._by_name if name not in mine and wildcard_of(name) not in mine]
 
     def ending_first(self, most: int) -> list[Certificate]:
         """The certificates that end first, in this order; at most so many. Takes milliseconds for 100,000 names."""

@@ -1,4 +1,4 @@
-"""Names in certificates and in the server_name extension: which are hostnames, and which covers which."""
+"""Names in certificates and in the server_name extension: which are valid hostnames, and which covers which."""
 
 import re
 from collections.abc import Collection

@@ -1,5 +1,5 @@
-"""The table of the certificates that a worker has from the core API, by name: which may be used, which must be
-asked for again, and which names have none.
+"""The table of a worker's certificates from the core API, by name: which may be used, which must be looked up
+again, and which names have none.
 
     fresh ── max-age ──► stale ── stale-while-revalidate ──► expired ── stale-if-error, notAfter ──► unknown
     use                  use, ask in the background          ask first, use if that fails
@@ -26,14 +26,15 @@ from edge.rules.routing.freshness import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.settings import RouteSettings, TlsSettings
 
 FAILED_FOR: Final = 1.0
-"Seconds for which a name without a certificate is not asked for after a failed question."
+"Seconds for which a name without a certificate is not asked for after a failed lookup."
 ASK_AGAIN_AFTER: Final = 5.0
 "The same for a certificate whose successor was not accepted."
 _OUTDATED: Final = 1000
+"Ends of certificates that have left the table, besides as many as there are in it, that may wait in the heap."
 
 
 class CertificateState(Enum):
-    """What to do for a name."""
+    """The state of a name, by which a handshake is served, waits or fails."""
 
     FRESH = "use"
     STALE = "use, and ask in the background"
@@ -53,13 +54,13 @@ class CertificateRejection(StrEnum):
 
 
 class NameState(NamedTuple):
-    """What is known of a name."""
+    """The entry of a name."""
 
     state: CertificateState
     known: KnownCertificate | None
     "The certificate to use: if it is fresh, stale or expired."
     ask_for: str | None
-    "The hostname to ask for now, before or besides its use; None = no question is due."
+    "The hostname to ask for now, before or besides its use; None = no lookup is due."
 
 
 class _Miss(NamedTuple):
@@ -77,7 +78,9 @@ class CertificateTable:
         "_by_name",
         "_changed_names",
         "_ends",
+        "_inserted",
         "_misses",
+        "_numbered",
         "_recent",
         "_routes",
         "_tls",
@@ -89,15 +92,20 @@ class CertificateTable:
         self._tls = tls
         self._routes = routes
         self._by_name: dict[str, KnownCertificate] = {}
-        self._recent: OrderedDict[KnownCertificate, None] = OrderedDict()
-        "All certificates, the most recently used last."
+        self._recent: OrderedDict[KnownCertificate, int] = OrderedDict()
+        "All certificates, the most recently used last, and the number of each."
+        self._inserted = 0
+        "Certificates that were inserted so far; the number of the last one."
+        self._numbered: dict[int, KnownCertificate] = {}
+        "All certificates by their numbers."
         self._misses: LRUCache[str, _Miss] = LRUCache(routes.unknown_host_capacity)
         "Names without a certificate, and why. (A name that is here has no entry in the table of its own.)"
         self._changed_names: LRUCache[str, float] = LRUCache(routes.unknown_host_capacity)
         "Names of which a change was told, and which have no certificate of their own, but a wildcard's."
         self._all_changed_at = -1.0
-        self._ends: list[tuple[float, int, KnownCertificate]] = []
-        "A heap of notAfter. The first one is in the table, later ones may have left it."
+        self._ends: list[tuple[float, int]] = []
+        """A heap of notAfter, with numbers. The first one is in the table, later ones may have left it: so it holds
+        no certificates, which would stay in memory with their private keys."""
         self.size = 0
         "Bytes of all certificates."
 
@@ -125,13 +133,13 @@ class CertificateTable:
 
     def ending_first(self, most: int) -> list[KnownCertificate]:
         """The certificates that end first, in this order; at most so many. Takes microseconds for each of them."""
-        ends, found, seen = self._ends, list[KnownCertificate](), set[int]()
+        ends, found = self._ends, list[KnownCertificate]()
         # The children of the n-th in a heap are the ones at 2n + 1 and 2n + 2, and end later.
         reachable = [(ends[0], 0)] if ends else []
         while reachable and len(found) < most:
-            (_, _, known), at = heappop(reachable)
-            if known in self._recent and id(known) not in seen:
-                seen.add(id(known))
+            (_, number), at = heappop(reachable)
+            known = self._numbered.get(number)
+            if known is not None:
                 found.append(known)
             for child in (2 * at + 1, 2 * at + 2):
                 if child < len(ends):
@@ -152,27 +160,27 @@ class CertificateTable:
             return NameState(miss.state, None, None)
         if known.taken_at <= self._all_changed_at and known.changed_at < self._all_changed_at:
             known.mark_stale(self._all_changed_at)
-        not_before = self._own_question_at(hostname, known)
+        not_before = self._own_lookup_at(hostname, known)
         if not_before is not None:
             return NameState(CertificateState.STALE, known, hostname if now >= not_before else None)
-        is_due = now >= known.no_question_before
+        is_due = now >= known.no_lookup_before
         if now < known.fresh_until:
             state = CertificateState.FRESH
-        elif now < known.expired_at or not is_due:  # not due: a question has just failed
+        elif now < known.expired_at or not is_due:  # not due: a lookup has just failed
             state = CertificateState.STALE
         else:
             state = CertificateState.EXPIRED
-        return NameState(state, known, self._question_for(hostname, known) if is_due else None)
+        return NameState(state, known, self._hostname_to_look_up(hostname, known) if is_due else None)
 
-    def _own_question_at(self, hostname: str, known: KnownCertificate) -> float | None:
+    def _own_lookup_at(self, hostname: str, known: KnownCertificate) -> float | None:
         """When to ask for a name to which a wildcard's certificate is served although it may have one of its own: a
         change of it was told, or it had one that is over. Else None."""
         own = self._by_name.get(hostname)
         if own is not None:
-            return None if own is known else own.no_question_before
+            return None if own is known else own.no_lookup_before
         return self._changed_names.get(hostname) if self._changed_names else None
 
-    def _question_for(self, hostname: str, known: KnownCertificate) -> str:
+    def _hostname_to_look_up(self, hostname: str, known: KnownCertificate) -> str:
         """The hostname to ask for to renew the certificate of this name.
 
         For a wildcard's it is the one that was asked for before: clients choose the names below it, of which the
@@ -197,7 +205,7 @@ class CertificateTable:
         wall: float,
         rand: float,
     ) -> CertificateRejection | None:
-        """Take the certificate in a response to a question for this hostname; it has been checked. Returns why it
+        """Take the certificate in a response to a lookup for this hostname; it has been checked. Returns why it
         does not replace the one that is known, or None if it does.
 
         A lower generation is not believed until it was repeated for `routes.regression_after`.
@@ -247,12 +255,12 @@ class CertificateTable:
         return None
 
     def put_failed(self, hostname: str, error: str, *, now: float, wall: float, pause: float) -> None:
-        """Record that a question failed, or that its response cannot be used. A certificate that is known is not
+        """Record that a lookup failed, or that its response cannot be used. A certificate that is known is not
         asked for again for `pause` seconds; a name without one is refused for a second."""
         self._put_off(hostname, _Miss(CertificateState.FAILED, now + FAILED_FOR, error), now, wall, now + pause)
 
     def put_issuing(self, hostname: str, until: float, *, now: float, wall: float) -> None:
-        """Record that the certificate is being issued (503 with Retry-After): no question before `until`."""
+        """Record that the certificate is being issued (503 with Retry-After): no lookup before `until`."""
         reason = "the certificate is being issued (503 with Retry-After)"
         self._put_off(hostname, _Miss(CertificateState.ISSUING, until, reason), now, wall, until)
 
@@ -271,7 +279,7 @@ class CertificateTable:
         return miss.until if miss is not None and miss.state is CertificateState.ISSUING else 0.0
 
     def last_error(self, hostname: str) -> str | None:
-        """Why the last question for this name failed, or why there is no certificate; None = nothing is wrong."""
+        """Why the last lookup for this name failed, or why there is no certificate; None = nothing is wrong."""
         known, miss = self.get(hostname), self._misses.get(hostname)
         return known.last_error if known is not None else None if miss is None else miss.reason
 
@@ -331,27 +339,30 @@ class CertificateTable:
             self._by_name[name] = known
             if other is not None and not any(self._by_name.get(each) is other for each in other.certificate.names):
                 self._drop(other)
-        self._recent[known] = None
+        self._inserted = number = self._inserted + 1
+        self._recent[known] = number
+        self._numbered[number] = known
         self.size += known.certificate.size
-        heappush(self._ends, (known.certificate.not_after, id(known), known))
+        heappush(self._ends, (known.certificate.not_after, number))
 
     def _drop(self, known: KnownCertificate) -> None:
-        if known not in self._recent:
+        number = self._recent.pop(known, None)
+        if number is None:
             return
-        del self._recent[known]
+        del self._numbered[number]
         self.size -= known.certificate.size
         for name in known.certificate.names:
             if self._by_name.get(name) is known:
                 del self._by_name[name]
         if len(self._ends) > 2 * len(self._recent) + _OUTDATED:
-            self._ends = [(each.certificate.not_after, id(each), each) for each in self._recent]
+            self._ends = [(each.certificate.not_after, number) for number, each in self._numbered.items()]
             heapify(self._ends)
-        while self._ends and self._ends[0][2] not in self._recent:
+        while self._ends and self._ends[0][1] not in self._numbered:
             heappop(self._ends)
 
     def _drop_ended(self, wall: float) -> None:
         while self._ends and self._ends[0][0] <= wall:
-            self._drop(self._ends[0][2])
+            self._drop(self._numbered[self._ends[0][1]])
 
     def _evict(self) -> None:
         """Evict what was used least recently, but not the last one."""

@@ -17,7 +17,7 @@ def explain_certificate(
     certificate: Certificate | None, *, state: str, source: str, last_error: str | None, wall: float
 ) -> ExplainedCertificate | None:
     """What is known of a certificate at `wall`, seconds since the epoch. None = nothing is known. `state`: a word.
-    `last_error`: why the last question for it failed."""
+    `last_error`: why the last lookup for it failed."""
     if certificate is None:
         if last_error is None:
             return None

@@ -13,7 +13,7 @@ RENEWED_AHEAD: Final = 0.1
 LONGEST_AHEAD: Final = 7 * 86400.0
 "Part of the time between notBefore and notAfter, and seconds at most, before the end of which it is stale."
 RENEW_AGAIN_AFTER: Final = 600.0
-"Seconds, at most, between two questions for a certificate that ends soon."
+"Seconds, at most, between two lookups for a certificate that ends soon."
 ASKED_AHEAD: Final = 0.1
 LONGEST_ASKED_AHEAD: Final = 10.0
 "Part of its max-age, and seconds at most, before the end of which one in use is asked for, as routes are."
@@ -34,7 +34,7 @@ class KnownCertificate:
         "gone_at",
         "hostname",
         "last_error",
-        "no_question_before",
+        "no_lookup_before",
         "taken_at",
     )
 
@@ -45,8 +45,8 @@ class KnownCertificate:
         self.etag = etag
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.changed_at = -1.0
-        "Time of the last change that concerned it; -1 = none. Responses to earlier questions are stale."
-        self.no_question_before = 0.0
+        "Time of the last change that concerned it; -1 = none. Responses to earlier lookups are stale."
+        self.no_lookup_before = 0.0
         "Time before which it is not asked for in the background."
         self.last_error: str | None = None
         self.doubted_since = self.doubted_at = -1.0
@@ -63,7 +63,7 @@ class KnownCertificate:
         return None if self.accepts_any else self.etag
 
     def is_usable(self, now: float, wall: float) -> bool:
-        """Whether it may be used at all, if only because a question fails."""
+        """Whether it may be used at all, if only because a lookup fails."""
         return wall < self.certificate.not_after and now < self.gone_at
 
     def renew(self, lifetime: Lifetime, now: float, wall: float, *, shortened: float = 0.0) -> None:
@@ -76,11 +76,11 @@ class KnownCertificate:
         end = now + max_age
         if max_age <= left - ahead:
             self.fresh_until = end
-            self.no_question_before = end - min(ASKED_AHEAD * max_age, LONGEST_ASKED_AHEAD)
+            self.no_lookup_before = end - min(ASKED_AHEAD * max_age, LONGEST_ASKED_AHEAD)
         else:  # it ends soon: its successor is asked for, but not at each use
             self.fresh_until = now + max(0.0, left - ahead)
             pause = min(max_age, RENEW_AGAIN_AFTER * (1.0 - shortened))
-            self.no_question_before = max(self.fresh_until, now + pause)
+            self.no_lookup_before = max(self.fresh_until, now + pause)
         self.taken_at = now
         self.expired_at = end + lifetime.stale_while_revalidate
         self.gone_at = max(self.expired_at, end + lifetime.stale_if_error)
@@ -92,17 +92,18 @@ class KnownCertificate:
         """Mark it stale: something of it has changed. It is used while it is asked for."""
         self.changed_at = now
         self.fresh_until = min(self.fresh_until, now)
-        self.no_question_before = min(self.no_question_before, now)
+        self.no_lookup_before = min(self.no_lookup_before, now)
 
     def invalidate(self) -> None:
-        """Require a question before its next use, whose response is accepted in any case."""
-        self.fresh_until = self.expired_at = self.no_question_before = 0.0
+        """Require a lookup before its next use; its response is accepted in any case."""
+        self.fresh_until = self.expired_at = self.no_lookup_before = 0.0
+        self.last_error = None
         self.accepts_any = True
 
     def record_failure(self, error: str, until: float) -> None:
-        """Record a failed question. There is no other before `until`."""
+        """Record a failed lookup. There is no other before `until`."""
         self.last_error = error
-        self.no_question_before = until
+        self.no_lookup_before = until
 
     def doubt(self, now: float, hold: float) -> bool:
         """Record a response that contradicts it. Returns whether that is not believed yet: it must have been

@@ -1,1 +1,1 @@
-"""The contract with the core API: its description, and judgements of what an implementation sends."""
+"""The contract with the core API: its description, and checks of the responses of an implementation."""

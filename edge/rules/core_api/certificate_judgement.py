@@ -1,4 +1,4 @@
-"""Judges what a core API responds to questions for certificates. The checks are those of the client. Pure."""
+"""Checks a core API's responses to lookups of certificates, in the same way as the client does. Pure."""
 
 import re
 from typing import Final
@@ -17,7 +17,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
 def judged_certificate(hostname: str, reply: CoreApiReply, wall: float) -> list[ContractFinding]:
-    """Judge the response to a question for this hostname; `wall` is now, in seconds since the epoch."""
+    """Judge the response to a lookup for this hostname; `wall` is now, in seconds since the epoch."""
     if reply.error:
         return [fault(CHECK, f"the certificate of {hostname}: {reply.error}", "Respond 200, 404 or 503.")]
     if reply.status == 404:

@@ -1,4 +1,4 @@
-"""Judges the change stream of a core API: whether it is one, whether it lives, whether it can be resumed. Pure."""
+"""Checks the change stream of a core API: its format, its heartbeat, and whether it can be resumed. Pure."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ _EVERYTHING_TEXT: Final = re.compile(rb'\{\s*"all"\s*:\s*true\s*\}')
 
 
 class StreamReading(NamedTuple):
-    """What was read from one connection to the change stream."""
+    """The data read from one connection to the change stream."""
 
     status: int = 0
     content_type: str = ""

@@ -1,4 +1,4 @@
-"""What a check of a core API finds, and how it is written for people."""
+"""The findings of a check of a core API, and their output as text."""
 
 from collections.abc import Iterable, Mapping
 from enum import Enum

@@ -1,4 +1,4 @@
-"""Judges what a core API responds to lookups of routes: beside the contract, and beside what styx makes of it.
+"""Checks a core API's responses to route lookups against the contract, and against what styx would make of them.
 
 The reading of bodies is that of the client (`route_response`, `route_validation`): what it would reject is a fault
 here. Pure.

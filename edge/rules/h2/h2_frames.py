@@ -1,5 +1,5 @@
-"""Judges the frames of an HTTP/2 connection before they are parsed: those on closed streams, and those that only
-cost time (RFC 9113, sections 5.1, 6 and 10.5).
+"""Checks the frames of an HTTP/2 connection before they are parsed: frames on closed streams, and floods (RFC 9113,
+sections 5.1, 6 and 10.5).
 
     bytes ─► FrameGuard ─► session (parses, answers)
                  └─► Violation ─► GOAWAY
@@ -28,6 +28,8 @@ PER_SECOND: Final = 100.0
 "The bucket of frames without content: its size, and its tokens per second."
 MOST_CONTINUATIONS: Final = 8
 "CONTINUATION frames of one header block: with 16 KiB each, twice the longest head that is allowed by default."
+MOST_SETTINGS: Final = 32
+"Settings of one SETTINGS frame, of 6 bytes each: more end the session, but as a flood of no kind (nghttp2)."
 MOST_RESETS: Final = 1024
 "Streams reset by the edge that are remembered; frames on older ones are ignored."
 MOST_GAPS: Final = 64
@@ -125,9 +127,9 @@ _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
 _PADDED: Final = 0x8
 _FLOODS: Final = {
+    _SETTINGS: GoAwayReason.SETTINGS_FLOOD,
     _PRIORITY: GoAwayReason.PRIORITY_FLOOD,
     _RST_STREAM: GoAwayReason.RESET_FLOOD,
-    _SETTINGS: GoAwayReason.SETTINGS_FLOOD,
     _PING: GoAwayReason.PING_FLOOD,
     _WINDOW_UPDATE: GoAwayReason.WINDOW_UPDATE_FLOOD,
     _CONTINUATION: GoAwayReason.CONTINUATION_FLOOD,
@@ -138,10 +140,8 @@ _FLOODS: Final = {
     _PROVOKED: GoAwayReason.PROVOKED_RESETS,
 }
 "By the type of a frame, or by what is no type."
-
-
-_PADDING: Final = Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "padding longer than its frame")
-"RFC 9113, section 6.1."
+_ONE: Final = {what: 1 << 32 * place for place, what in enumerate(_FLOODS)}
+"One token in `FrameGuard._spent`, which holds a count of 32 bits for each of them, that of SETTINGS lowest."
 
 
 class FrameGuard:
@@ -181,11 +181,11 @@ class FrameGuard:
         self._updated_at = 0.0
         self._credit = 100
         "WINDOW_UPDATE frames that take no token."
-        self._reset: dict[int, None] = {}
-        "Streams that the edge has reset, the oldest first."
+        self._reset: dict[int, None] | None = None
+        "Streams that the edge has reset, the oldest first; None = there are none, which takes no memory."
         self._forgotten = 0
         "The highest stream that is no longer among them."
-        self._gaps: list[tuple[int, int]] = []
+        self._gaps: tuple[tuple[int, int], ...] = ()
         "Ranges of stream ids that the client has left out."
         self._opening = 0
         "The stream whose header block ends with the frame that is being read; 0 = none."
@@ -193,16 +193,16 @@ class FrameGuard:
         "The highest stream that the client has opened."
         self._is_unfinished = False
         "Whether the header block of that stream is still to be completed."
-        self._fresh: dict[int, None] = {}
-        "Streams of this read that the session may not know yet."
-        self._ended: dict[int, None] = {}
-        "Streams that the client has reset in this read."
+        self._fresh: dict[int, None] | None = None
+        "Streams of this read that the session may not know yet; None = there are none."
+        self._ended: dict[int, None] | None = None
+        "Streams that the client has reset in this read; None = there are none."
         self._charged = 0
         "Tokens that this read takes."
-        self._spent: dict[int, int] = {}
-        "Tokens taken since the bucket was full, by what took them: a key of `_FLOODS`."
-        self.opened: list[int] = []
-        "Streams whose header block came whole in the last read."
+        self._spent = 0
+        "Tokens taken since the bucket was full, in units of `_ONE`. (A dict would take 220 bytes.)"
+        self.opened: list[int] | None = None
+        "Streams whose header block came whole in the last read, until it is dealt with; None = there are none."
 
     @property
     def is_begun(self) -> bool:
@@ -216,15 +216,16 @@ class FrameGuard:
 
     def record_reset(self, stream: int) -> None:
         """The edge has reset this stream; frames that the client sent before it knows are ignored."""
-        self._reset[stream] = None
-        if len(self._reset) > MOST_RESETS:
-            oldest = next(iter(self._reset))
+        reset = self._reset = self._reset or {}
+        reset[stream] = None
+        if len(reset) > MOST_RESETS:
+            oldest = next(iter(reset))
             self._forgotten = max(self._forgotten, oldest)
-            del self._reset[oldest]
+            del reset[oldest]
 
     def charge_reset(self, now: float) -> Violation | None:
         """The client made the edge reset a stream. Returns what ends the connection when that is too often."""
-        self._spent[_PROVOKED] = self._spent.get(_PROVOKED, 0) + 1
+        self._spent += _ONE[_PROVOKED]
         return self._charge(1, now)
 
     def _charge(self, count: int, now: float) -> Violation | None:
@@ -234,8 +235,8 @@ class FrameGuard:
         self._tokens -= count
         if self._tokens >= 0.0:
             return None
-        reason = _FLOODS[max(self._spent, key=self._spent.__getitem__)]
-        return Violation(ErrorCode.ENHANCE_YOUR_CALM, reason, "too many frames without content")
+        most = max(_FLOODS, key=lambda what: self._spent // _ONE[what] & 0xFFFF_FFFF)
+        return Violation(ErrorCode.ENHANCE_YOUR_CALM, _FLOODS[most], "too many frames without content")
 
     def scan(self, data: bytes, streams: Container[int], now: float) -> Violation | None:
         """Read the heads of the frames in `data`. `streams`: those that are not closed, as of the last read."""
@@ -248,20 +249,20 @@ class FrameGuard:
         if self._held:
             data, self._held = self._held + data, b""
         if self._spent and self._tokens + (now - self._updated_at) * PER_SECOND >= BURST:
-            self._spent.clear()
-        self.opened = []
+            self._spent = 0
+        self.opened = None
         self._charged = 0
         if self._is_unfinished:
-            self._fresh[self.highest] = None
+            self._fresh = {self.highest: None}
         if self._opening and self._skip <= len(data):
-            self.opened.append(self._opening)
+            self.opened = [self._opening]
             self._opening = 0
         violation = self._read_frames(data, streams)
-        self._is_unfinished = self.highest in self._fresh and self.highest not in self.opened
-        if self._ended:
-            self.opened = [stream for stream in self.opened if stream not in self._ended]
-            self._ended.clear()
-        self._fresh.clear()
+        fresh, opened, ended = self._fresh, self.opened, self._ended
+        self._is_unfinished = bool(fresh and self.highest in fresh and not (opened and self.highest in opened))
+        if ended is not None:
+            self.opened = [stream for stream in opened or () if stream not in ended]
+        self._fresh = self._ended = None
         if violation is None and self._charged:
             return self._charge(self._charged, now)
         return violation
@@ -305,14 +306,16 @@ class FrameGuard:
         if stream > self.highest:
             if kind == _HEADERS:
                 self._open(stream)
-        elif stream in self._ended or not (stream in streams or stream in self._fresh):
+        elif (self._ended and stream in self._ended) or not (
+            stream in streams or (self._fresh and stream in self._fresh)
+        ):
             violation = self._judge_closed(kind, stream)
             if violation is not None:
                 return violation
             self._note(_ON_CLOSED)
         if kind == _HEADERS:
             self._blocks = 0 if flags & _END_HEADERS else 1
-            if flags & _END_HEADERS and stream in self._fresh:
+            if flags & _END_HEADERS and self._fresh and stream in self._fresh:
                 self._note_opened(stream, is_whole=is_whole)
         elif not flags & _END_STREAM and _is_empty(data, at, flags):
             self._note(_EMPTY_DATA)
@@ -326,7 +329,12 @@ class FrameGuard:
             return self._continue(data, at, is_whole=is_whole)
         stream = _stream_of(data, at)
         if kind == _RST_STREAM:
+            self._ended = self._ended or {}
             self._ended[stream] = None
+        elif kind == _SETTINGS and _size_of(data, at) > MOST_SETTINGS * 6:
+            return Violation(
+                ErrorCode.ENHANCE_YOUR_CALM, GoAwayReason.SETTINGS_FLOOD, "too many settings in one frame"
+            )
         elif kind == _PRIORITY and not stream:
             return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
         elif kind == _PRIORITY_UPDATE and stream:
@@ -337,18 +345,19 @@ class FrameGuard:
     def _note(self, what: int) -> None:
         """This frame takes a token. `what`: a key of `_FLOODS`."""
         self._charged += 1
-        self._spent[what] = self._spent.get(what, 0) + 1
+        self._spent += _ONE[what]
 
     def _open(self, stream: int) -> None:
         """The client opens a stream. Ids between the last one and this are closed (RFC 9113, section 5.1.1)."""
         if stream > self.highest + 2 and len(self._gaps) < MOST_GAPS:
-            self._gaps.append((self.highest, stream))
+            self._gaps = (*self._gaps, (self.highest, stream))
         self.highest = stream
-        self._fresh[stream] = None
+        fresh = self._fresh = self._fresh or {}
+        fresh[stream] = None
 
     def _judge_closed(self, kind: int, stream: int) -> Violation | None:
         """A frame for a stream that is closed. Returns None if it may have crossed a reset of the edge."""
-        if stream in self._reset or stream <= self._forgotten or not stream & 1:
+        if (self._reset and stream in self._reset) or stream <= self._forgotten or not stream & 1:
             return None  # streams of even number are left to the session: a client cannot open them
         if kind == _HEADERS and any(low < stream < high for low, high in self._gaps):
             return Violation(
@@ -360,7 +369,8 @@ class FrameGuard:
 
     def _note_opened(self, stream: int, *, is_whole: bool) -> None:
         if is_whole:
-            self.opened.append(stream)
+            opened = self.opened = self.opened or []
+            opened.append(stream)
         else:
             self._opening = stream
 
@@ -409,12 +419,31 @@ def goaway_frame(last_stream: int, code: ErrorCode, text: bytes = b"") -> bytes:
     return b"".join((head, last_stream.to_bytes(4), code.to_bytes(4), text))
 
 
-def goaway_code(output: bytes) -> int | None:
-    """The error code of the GOAWAY among these whole frames; None = there is none."""
-    at: i64 = 0
-    while at + FRAME_HEAD <= len(output):
-        size = _size_of(output, at)
-        if output[at + 3] == _GOAWAY:
-            return int.from_bytes(output[at + 13 : at + 17])
-        at += FRAME_HEAD + size
-    return None
+class OutputFrames:
+    """The frames of an output that is taken in pieces, which may be cut anywhere: finds the GOAWAY among them."""
+
+    __slots__ = ("_part", "_skip")
+
+    def __init__(self) -> None:
+        self._part = b""
+        "What has come of a frame that cannot be judged yet."
+        self._skip = 0
+        "Bytes to come that belong to a frame without interest."
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last piece ended within a frame."""
+        return bool(self._part or self._skip)
+
+    def follow(self, output: bytes) -> int | None:
+        """The error code of the GOAWAY in this piece; None = there is none."""
+        data, at = self._part + output, self._skip
+        found: int | None = None
+        while at + FRAME_HEAD <= len(data):
+            if data[at + 3] == _GOAWAY:
+                if at + 17 > len(data):
+                    break
+                found = int.from_bytes(data[at + 13 : at + 17])
+            at += FRAME_HEAD + int.from_bytes(data[at : at + 3])
+        self._part, self._skip = data[at:], max(0, at - len(data))
+        return found

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Final
 
 from edge.rules.http.framing import BadBody, ChunkedBody, RejectedRequest, TrailerLimits
+from edge.rules.http.head_validation import Request
 from edge.rules.http.hop_by_hop import last_chunk
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
@@ -25,6 +26,8 @@ REMEMBERED: Final = 1024
 LONGEST: Final = 4096
 MOST_FIELDS: Final = 32
 "Bytes and fields of the longest of them: all together take some 16 MiB at most."
+LONGEST_PATH: Final = 256
+"Bytes of the longest path that is kept beside one of them."
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _LINE_END: Final = re.compile(rb"[\r\n\0]")
 _PATH: Final = re.compile(rb"/[^ \r\n\0]*")
@@ -44,9 +47,13 @@ HeaderList = Iterable[tuple[bytes, bytes]]
 class KnownHead:
     """What the head is made of for a header list that was seen before, whatever its path is."""
 
-    __slots__ = ("rest", "scheme", "start")
+    __slots__ = ("others", "path", "rest", "scheme", "start")
 
-    def __init__(self, scheme: bytes, start: bytes, rest: bytes) -> None:
+    def __init__(self, others: tuple[tuple[bytes, bytes], ...], scheme: bytes, start: bytes, rest: bytes) -> None:
+        self.others = others
+        "The header list without `:path`."
+        self.path = b"/"
+        "The last one that was found valid."
         self.scheme = scheme
         "Of the connections for which the list is valid; empty = any."
         self.start = start
@@ -56,14 +63,20 @@ class KnownHead:
 
 
 class RequestHeads:
-    """Makes heads from header lists, with two caches: of valid names, so that a usual one costs a set look-up, and
+    """Makes heads from header lists, with two caches: of valid names, so that a usual one costs a set lookup, and
     of the heads of lists that repeat, because clients send the same fields again and again, with other paths. As in
     `RepeatCache`, a head is stored at its second occurrence."""
 
-    __slots__ = ("_known", "_plain", "_seen")
+    __slots__ = ("_known", "_last", "_last_request", "_latest", "_plain", "_scheme", "_seen")
 
     def __init__(self) -> None:
         self._plain: set[bytes] = set()
+        self._last: tuple[tuple[bytes, bytes], ...] = ()
+        "The header list of `_last_request`; `_scheme`: of its connection."
+        self._scheme = b""
+        self._last_request: Request | None = None
+        self._latest: KnownHead | None = None
+        "The one that was used last."
         self._known: dict[tuple[tuple[bytes, bytes], ...], KnownHead] = {}
         "By header list without `:path`; of requests without a body."
         self._seen: set[int] = set()
@@ -71,6 +84,17 @@ class RequestHeads:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def repeated(self, headers: HeaderList, scheme: bytes) -> Request | None:
+        """The request that `remember` got last, if it was made of this header list; None = it was not.
+
+        Requests of one read, and those of a client that waits for each response, often do not differ. To compare
+        a list takes a quarter of the time that it takes to look up its head and then its request."""
+        return self._last_request if headers == self._last and scheme == self._scheme else None
+
+    def remember(self, headers: HeaderList, scheme: bytes, request: Request) -> None:
+        """This request was made of this header list, which ended its stream, by way of `request_head`."""
+        self._last, self._scheme, self._last_request = tuple(headers), scheme, request
 
     def request_head(
         self, headers: HeaderList, *, scheme: bytes, has_body: bool, websocket_key: bytes = b""
@@ -83,14 +107,22 @@ class RequestHeads:
         if at < 0:
             return self._new(fields, scheme, has_body=has_body, websocket_key=websocket_key)
         path, others = fields[at][1], fields[:at] + fields[at + 1 :]
-        known = self._known.get(others)
-        if known is None:
-            head = self._new(fields, scheme, has_body=False, websocket_key=b"")
-            self._offer(others, scheme, path, head)
-            return head
-        if known.scheme != scheme or _PATH.fullmatch(path) is None:
+        known = self._latest
+        if known is None or others != known.others:
+            known = self._known.get(others)
+            if known is None:
+                head = self._new(fields, scheme, has_body=False, websocket_key=b"")
+                self._offer(others, scheme, path, head)
+                return head
+            self._latest = known
+        if known.scheme != scheme:
             return self._new(fields, scheme, has_body=False, websocket_key=b"")
-        return known.start + path + known.rest
+        if path != known.path:
+            if _PATH.fullmatch(path) is None:
+                return self._new(fields, scheme, has_body=False, websocket_key=b"")
+            if len(path) <= LONGEST_PATH:
+                known.path = path
+        return b"".join((known.start, path, known.rest))
 
     def _offer(self, others: tuple[tuple[bytes, bytes], ...], scheme: bytes, path: bytes, head: bytes) -> None:
         """Store this head, if it occurred before with any path. `others`: the header list without its path."""
@@ -104,7 +136,7 @@ class RequestHeads:
         elif len(others) <= MOST_FIELDS and sum(map(len, chain.from_iterable(others))) <= LONGEST:
             if len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[others] = KnownHead(scheme, start, rest)
+            self._known[others] = KnownHead(others, scheme, start, rest)
 
     def _new(
         self, headers: tuple[tuple[bytes, bytes], ...], scheme: bytes, *, has_body: bool, websocket_key: bytes

@@ -234,7 +234,7 @@ class ChunkedBody(Body):
         super().__init__(done=False)
         self._trailers: Fields = []
         self._limits = limits
-        self._reads = self._size
+        self._reads = ChunkedBody._size  # no bound method: that would leave a cycle behind, for each body
         self._held = b""
         self._left = 0
         self._extensions = 0
@@ -248,7 +248,7 @@ class ChunkedBody(Body):
         pieces: list[bytes] = []
         at = self._small = 0
         while not self.done and len(pieces) < MAX_PIECES and self._small < MAX_SMALL // 2:
-            after = self._reads(data, at, pieces)
+            after = self._reads(self, data, at, pieces)
             if after < 0:
                 self._held = data[at:]
                 return pieces, b""
@@ -283,13 +283,13 @@ class ChunkedBody(Body):
             if data[end : end + 4] == b"\r\n\r\n":  # no trailers, as nearly always
                 self.done = True
                 return end + 4
-            self._reads = self._trailer
+            self._reads = ChunkedBody._trailer
             return end + 2
         after = end + 2 + self._left
         if data[after : after + 2] == b"\r\n":  # the chunk is complete, as most are
             pieces.append(data[end + 2 : after])
             return after + 2
-        self._reads = self._data
+        self._reads = ChunkedBody._data
         return end + 2
 
     def _data(self, data: bytes, at: int, pieces: list[bytes]) -> int:
@@ -297,7 +297,7 @@ class ChunkedBody(Body):
         pieces.append(piece)
         self._left -= len(piece)
         if not self._left:
-            self._reads = self._data_end
+            self._reads = ChunkedBody._data_end
         return at + len(piece)
 
     def _data_end(self, data: bytes, at: int, pieces: list[bytes]) -> int:
@@ -306,7 +306,7 @@ class ChunkedBody(Body):
             raise BadBody("chunk is longer than its size")
         if len(ending) < 2:
             return -1
-        self._reads = self._size
+        self._reads = ChunkedBody._size
         return at + 2
 
     def _trailer(self, data: bytes, at: int, pieces: list[bytes]) -> int:

@@ -52,6 +52,7 @@ class Request:
         "line",
         "lines",
         "logged",
+        "logged_members",
         "method",
         "minor",
         "offers",
@@ -96,6 +97,8 @@ class Request:
         "Protocols that the client offers to switch to (`Upgrade`), such as websocket, in lower case; mostly none."
         self.logged: tuple[str, str, str] | None = None
         "What `rules/log/logged_fields.py` has made of its fields; None = nothing yet."
+        self.logged_members = ""
+        "What `rules/log/usual_lines.py` has made of its line and hostname; empty = nothing yet."
         self.line = b""
         "Its request line, if it is a plain one, for a client that repeats it."
 
@@ -243,19 +246,25 @@ class HeadValidator:
         assert hosts is not None
         if target[:1] != b"/" or method == b"CONNECT":
             target = origin_form(method, target, hosts[0])
-        framing, length = request_framing(found, head.minor)
-        if length > self._most_body:
-            raise RejectedRequest(Cause.BODY_TOO_LARGE, f"announced {length} bytes, at most {self._limits.body}")
+        framing, length, offers, keep_alive = _NONE, 0, _NONE_OFFERED, head.minor > 0
+        is_usual = len(found) == 1 and b"host" in found  # of what follows, nothing is in most requests
+        if not is_usual:
+            framing, length = request_framing(found, head.minor)
+            if length > self._most_body:
+                why = f"announced {length} bytes, at most {self._limits.body}"
+                raise RejectedRequest(Cause.BODY_TOO_LARGE, why)
         if method in _HOP_COUNTING:
             left = max_forwards(method, head.fields, trace=self._forwarding.trace)
             others = [field for field in head.fields if field[0].lower() != b"max-forwards"]
             lines = self.requests.sift(others)[0] + ([b"Max-Forwards: %d\r\n" % left] if left >= 0 else [])
-        offers = _NONE_OFFERED
-        if not _RARE.isdisjoint(found):
-            no_body = framing is _NONE or (framing is _LENGTH and not length)
-            offers = self._add_rare_lines(head.minor, found, lines, no_body=no_body)
-        if framing is not _NONE:
-            lines.append(framing_line(framing, length))
+        if not is_usual:
+            if not _RARE.isdisjoint(found):
+                no_body = framing is _NONE or (framing is _LENGTH and not length)
+                offers = self._add_rare_lines(head.minor, found, lines, no_body=no_body)
+            if framing is not _NONE:
+                lines.append(framing_line(framing, length))
+            # Bytes after an Upgrade may be of the new protocol: if the backend declines it, nobody can read them.
+            keep_alive = not offers and keeps_alive(found, head.minor)
         return Request(
             method,
             target,
@@ -266,8 +275,7 @@ class HeadValidator:
             found,
             framing,
             length,
-            # Bytes after an Upgrade may be of the new protocol: if the backend declines it, nobody can read them.
-            not offers and keeps_alive(found, head.minor),
+            keep_alive,
             method in SAFE_METHODS,
             head.received,
             offers,
@@ -373,7 +381,7 @@ def _expects_continue(values: list[bytes]) -> bool:
 
 
 def response_cause(status: int, found: FieldValues) -> Cause:
-    """The cause with which a response ends its attempt (docs/contracts.md; Pantheon's 560)."""
+    """The cause with which a response ends its attempt (docs/contracts.md, 560 among them)."""
     if b"x-styx-refused" in found:
         return Cause.REFUSED
     if status < 500:

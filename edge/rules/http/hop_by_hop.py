@@ -126,6 +126,8 @@ class ClientInfo:
         "gate",
         "is_usual",
         "listener",
+        "logged_carrier",
+        "logged_members",
         "peer",
         "peer_port",
         "resumed",
@@ -174,6 +176,8 @@ class ClientInfo:
         self.peer, self.peer_port = address, 0
         "The other end of the connection: the client, or the proxy that names it in a PROXY header."
         self.listener = NO_LISTENER
+        self.logged_members = self.logged_carrier = ""
+        "What `rules/log/usual_lines.py` has made of what is above; empty = nothing yet."
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = (usual_lines or self._usual_lines()) if self.is_usual else b""

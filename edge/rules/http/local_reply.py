@@ -7,7 +7,6 @@ can tell the edge's 503 from the application's. Errors are never cached: `Cache-
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import cache, lru_cache
-from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -15,42 +14,10 @@ import msgspec
 from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import VERDICTS, Cause, Verdict
-from edge.rules.pages.default_page import BUILT_IN
+from edge.rules.pages.default_page import built_in_page
 from edge.rules.pages.page_table import NO_PAGES, PageTable
-
-SENTENCES: Final[Mapping[str, str]] = {
-    "bad_request": "The request was not valid HTTP/1.1, or it could be read in more than one way.",
-    "method_not_allowed": "This edge does not pass on requests of this method.",
-    "loop_detected": "The request has passed this edge several times: the site's route leads in a circle.",
-    "empty_host": "The request did not say which site it is for.",
-    "host_not_covered": "The certificate of this connection is not for this site. Please connect again.",
-    "request_timeout": "The request did not arrive in time.",
-    "body_too_large": "The request body is larger than this edge accepts.",
-    "uri_too_long": "The address is longer than this edge accepts.",
-    "expectation_failed": "The request expects something that this edge does not know.",
-    "headers_too_large": "The request's header is larger than this edge accepts. Clearing the cookies may help.",
-    "unknown_host": "There is no site of this name here.",
-    "unknown_host_limit": "You have asked for too many sites that do not exist. Please wait a few seconds.",
-    "no_backends": "This site has no containers at the moment.",
-    "drained": "This site is taken out of service for a moment. Please try again soon.",
-    "lookup_failed": "The edge could not find out where this site is. Please try again soon.",
-    "maintenance": "This site is under maintenance. Please come back later.",
-    "site_limit": "This site is handling as many requests as it may. Please try again in a moment.",
-    "client_limit": "This site has many visitors, and you have many requests open. Please try again in a moment.",
-    "all_refused": "All containers of this site are busy. Please try again in a moment.",
-    "edge_overloaded": "This edge is too busy. Please try again in a moment.",
-    "edge_stopped": "This edge is being restarted. Please try again in a moment.",
-    "connect_failed": "No container of this site could be reached.",
-    "connect_timeout": "No container of this site could be reached in time.",
-    "misdirected": "The containers of this site have moved, and their new address is not known yet.",
-    "closed_early": "The container closed the connection before it had responded.",
-    "bad_answer": "The container's response was not valid HTTP.",
-    "response_too_large": "The header of the site's response is larger than this edge accepts.",
-    "first_byte_timeout": "The site took too long to respond.",
-    "cold_start_timeout": "The site's container did not start in time.",
-    "stalled": "The site stopped in the middle of its response.",
-}
-"One sentence for the visitor, by reason."
+from edge.rules.pages.translations.english import ENGLISH
+from edge.rules.pages.translations.known_translations import TRANSLATIONS, translation_for
 
 RETRY_AFTER: Final[Mapping[str, int]] = {
     "unknown_host_limit": 5,
@@ -66,6 +33,8 @@ RETRY_AFTER: Final[Mapping[str, int]] = {
 }
 "Seconds of Retry-After (RFC 9110, section 10.2.3) on a 429 or 503, by reason."
 
+VARY: Final = b"Vary: Accept, Accept-Language\r\n"
+"On each error, whatever its format (RFC 9110, section 12.5.5)."
 ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 "The usual methods: a site may support more or fewer, which the edge cannot know (RFC 9110, section 10.2.1)."
 
@@ -87,16 +56,15 @@ class LocalReply:
 class LocalReplies:
     """Makes local replies, with the error pages of one worker."""
 
-    __slots__ = ("_negotiated", "pages")
+    __slots__ = ("pages",)
 
     def __init__(self, pages: PageTable = NO_PAGES) -> None:
         """`pages`: the templates; where it has none, the built-in page is sent."""
-        self.use(pages)
+        self.pages = pages
 
     def use(self, pages: PageTable) -> None:
         """Make the pages of all later replies from these templates."""
         self.pages = pages
-        self._negotiated = b"Vary: Accept, Accept-Language\r\n" if pages.count else b"Vary: Accept\r\n"
 
     def reply_to(self, request: Request, cause: Cause, *, site: str, request_id: str) -> LocalReply:
         """The reply to this request, which ended with `cause`. `site`: that of its route; "" = it has none."""
@@ -125,9 +93,9 @@ class LocalReplies:
         verdict = VERDICTS[cause]
         if cause is Cause.LOCAL_REPLY:
             return LocalReply(verdict.status, "", ALLOW, b"")
-        texts = {**texts_of(cause), "hostname": host, "site": site, "request_id": request_id}
-        kind, body = self._body(verdict, texts, accept, accept_language)
-        lines = b"".join((_lines_of(cause), self._negotiated, kind))
+        texts = {"hostname": host, "site": site, "request_id": request_id}
+        kind, body = self._body(cause, texts, accept.lower(), accept_language)
+        lines = b"".join((_lines_of(cause), kind))
         return LocalReply(verdict.status, verdict.reason, lines, body)
 
     def redirect(self, location: bytes, status: int = 301) -> LocalReply:
@@ -139,26 +107,26 @@ class LocalReplies:
         return LocalReply(200, "", b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n", body)
 
     def _body(
-        self, verdict: Verdict, texts: dict[str, str], accept: bytes, accept_language: bytes
+        self, cause: Cause, values: dict[str, str], accept: bytes, accept_language: bytes
     ) -> tuple[bytes, bytes]:
-        """Lines about the body, and the body, by `Accept`: a page for browsers, problem details (RFC 9457) for
-        programs, else plain text."""
-        wanted = accept.lower()
-        if b"text/html" in wanted:
-            found = self.pages.find(
-                verdict.reason, verdict.status, site=texts["site"], accept_language=accept_language
-            )
-            page = BUILT_IN if found is None else found
+        """Lines about the body, and the body, by `Accept` in lower case: a page for browsers, in their language;
+        problem details (RFC 9457) for programs, else plain text, both in English."""
+        if b"text/html" in accept:
+            verdict = VERDICTS[cause]
+            page = self.pages.find(
+                verdict.reason, verdict.status, site=values["site"], accept_language=accept_language
+            ) or built_in_page(accept_language)
             language = page.language.encode("ascii")
             lines = b"Content-Language: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % language
-            return lines, page.rendered(texts)
-        if b"json" in wanted:
+            return lines, page.rendered({**texts_of(cause, translation_for(page.language).language), **values})
+        texts = {**texts_of(cause, ENGLISH.language), **values}
+        if b"json" in accept:
             problem = {
                 "type": "about:blank",
                 "title": texts["title"],
-                "status": verdict.status,
+                "status": VERDICTS[cause].status,
                 "detail": texts["message"],
-                "reason": verdict.reason,
+                "reason": texts["reason"],
                 "host": texts["hostname"],
                 "request_id": texts["request_id"],
             }
@@ -168,14 +136,14 @@ class LocalReplies:
 
 
 @cache
-def texts_of(cause: Cause) -> Mapping[str, str]:
-    """The values for a page that do not depend on the request."""
-    verdict = VERDICTS[cause]
+def texts_of(cause: Cause, language: str) -> Mapping[str, str]:
+    """The values for a page that do not depend on the request. `language`: a key of TRANSLATIONS."""
+    verdict, words = VERDICTS[cause], TRANSLATIONS[language]
     seconds = _retry_after(verdict)
     return {
         "status": str(verdict.status),
-        "title": HTTPStatus(verdict.status).phrase if verdict.status != 499 else "Client Closed Request",
-        "message": SENTENCES.get(verdict.reason, ""),
+        "title": words.titles.get(verdict.status) or ENGLISH.titles[verdict.status],
+        "message": words.sentences.get(verdict.reason, ""),
         "reason": verdict.reason,
         "retry_after": "" if seconds is None else str(seconds),
     }
@@ -188,7 +156,7 @@ def _retry_after(verdict: Verdict) -> int | None:
 @cache
 def _lines_of(cause: Cause) -> bytes:
     verdict = VERDICTS[cause]
-    lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\n" % verdict.reason.encode()
+    lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\n" % verdict.reason.encode() + VARY
     if (seconds := _retry_after(verdict)) is not None:
         lines += b"Retry-After: %d\r\n" % seconds
     return lines + ALLOW if verdict.status == 405 else lines

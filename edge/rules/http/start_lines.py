@@ -31,7 +31,7 @@ _USUAL_STATUS_LINES: Final = {
         (404, b"Not Found"),
     )
 }
-"A look-up takes a tenth of a match."
+"A lookup takes a tenth of a match."
 _MINORS: Final = {b"1.1": 1, b"1.0": 0}
 
 

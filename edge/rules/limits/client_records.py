@@ -4,7 +4,7 @@ import msgspec
 
 
 class ClientNow(msgspec.Struct, frozen=True):
-    """What one client takes up in one worker."""
+    """The use that one client makes of one worker."""
 
     client: str
     "An IPv4 address, or an IPv6 prefix; whom a trusted proxy names, if there is one."

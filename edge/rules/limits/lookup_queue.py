@@ -176,6 +176,11 @@ class LookupQueue:
         if not same:
             del self._by_hostname[lookup.hostname]
 
+    def discard(self, lookup: WaitingLookup) -> None:
+        """Remove a lookup, if it is still in the queue."""
+        if lookup.waiter is not None:
+            self._remove(lookup)
+
     def take_next(self, now: float) -> NextLookup | None:
         """Remove and return the next lookup that is to be made or refused now; None = none is."""
         for line, goes_on in (

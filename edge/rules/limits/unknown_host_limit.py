@@ -19,6 +19,7 @@ telephone exchanges reserve trunks (trunk reservation). Caddy's `on_demand_tls.a
 have no limit at all.
 """
 
+from collections.abc import Callable
 from enum import Enum, IntEnum
 from math import inf
 from typing import NamedTuple
@@ -95,6 +96,7 @@ class UnknownHostLimit:
         "_in_flight",
         "_limits",
         "_reserved",
+        "ended",
     )
 
     def __init__(
@@ -122,6 +124,9 @@ class UnknownHostLimit:
         self._reserved, self._common = _Bucket(), _Bucket()
         self._in_flight: dict[ClientKey, int] = {}
         "Lookups in flight by client, and by each wider prefix."
+        self.ended: list[Callable[[ClientKey], None]] = []
+        """Called with the client of each lookup that has ended. Lookups of routes and of certificates are counted
+        together, and wait in queues of their own."""
 
     def __repr__(self) -> str:
         in_flight = self._reserved.in_flight + self._common.in_flight
@@ -192,6 +197,8 @@ class UnknownHostLimit:
             bucket.fill(now, self._limits.unknown_hosts)
             rate = self._limits.unknown_hosts_per_client
             self._debts.charge(charge.client, now, 1.0 / rate if rate else 0.0, most=self._burst)
+        for call in self.ended:
+            call(charge.client)
 
     def room_in(self, decision: LookupDecision, now: float) -> float:
         """Seconds until a bucket has room for the clients that wait for it (AFTER_RESERVED or AFTER_COMMON), if no

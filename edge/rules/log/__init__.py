@@ -1,1 +1,1 @@
-"""What the access log says about a request: values of its fields, and what must not be written down."""
+"""Values of the access log's fields, and the redaction of what must not be logged."""

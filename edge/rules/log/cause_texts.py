@@ -1,4 +1,4 @@
-"""What each phase, each blame and each cause means to an operator, and what to do about it.
+"""Explains each phase, blame and cause to operators, with what to do about it.
 
     python -m edge.rules.log.cause_texts > docs/something_is_wrong.md
 

@@ -1,4 +1,4 @@
-"""What must not be written down: values of query parameters, addresses of persons, credentials in headers. Pure."""
+"""Redaction for the access log: values of query parameters, addresses of clients, credentials in headers. Pure."""
 
 import re
 from functools import lru_cache

@@ -1,9 +1,13 @@
 """The built-in page: for light and dark screens, complete in itself, and readable by screen readers."""
 
+from collections.abc import Mapping
 from typing import Final
 
-from edge.rules.pages.page_template import page_template
+from edge.rules.pages.accept_language import look_up, preferred_languages
+from edge.rules.pages.page_template import PageTemplate, page_template
 from edge.rules.pages.template_files import DEFAULT_LANGUAGE
+from edge.rules.pages.translations.known_translations import TRANSLATIONS
+from edge.rules.pages.translations.translation import Translation
 
 DEFAULT_PAGE: Final = """<!doctype html>
 <html lang="$language">
@@ -38,13 +42,30 @@ dd { margin: 0; font-family: ui-monospace, Menlo, Consolas, monospace; overflow-
 <h1><span>$status</span>$title</h1>
 <p>$message</p>
 <dl>
-<dt>Site</dt><dd>$hostname</dd>
-<dt>Reason</dt><dd>$reason</dd>
-<dt>Request</dt><dd>$request_id</dd>
+<dt>@SITE@</dt><dd>$hostname</dd>
+<dt>@REASON@</dt><dd>$reason</dd>
+<dt>@REQUEST@</dt><dd>$request_id</dd>
 </dl>
 </main>
 </body>
 </html>
 """
-BUILT_IN: Final = page_template("", DEFAULT_LANGUAGE, DEFAULT_PAGE.encode())
-"Used when a directory has no template for a reply."
+"`@LABEL@` is a label of the translation."
+
+
+def _page_in(words: Translation) -> PageTemplate:
+    text = DEFAULT_PAGE
+    for label, translated in words.labels.items():
+        text = text.replace(f"@{label.upper()}@", translated)
+    return page_template("", words.language, text.encode())
+
+
+BUILT_IN: Final[Mapping[str, PageTemplate]] = {words.language: _page_in(words) for words in TRANSLATIONS.values()}
+"Used when a directory has no template for a reply, by language."
+
+
+def built_in_page(accept_language: bytes) -> PageTemplate:
+    """The built-in page in the language that the client prefers; in English if there is none of its languages.
+    `accept_language`: the value of the request's field."""
+    languages = preferred_languages(accept_language) if accept_language else ()
+    return BUILT_IN[look_up(languages, BUILT_IN) or DEFAULT_LANGUAGE]

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.outcomes import VERDICTS, Cause
+from edge.rules.pages.default_page import BUILT_IN
 from edge.rules.pages.page_table import PageTable
-from edge.rules.pages.template_files import DEFAULT_LANGUAGE, SITES
+from edge.rules.pages.template_files import SITES
 
 EXAMPLES: Final[Mapping[tuple[str, int], Cause]] = {
     (verdict.reason, verdict.status): cause
@@ -54,8 +55,8 @@ def previewed_page(pages: PageTable, cause: Cause, site: str, language: str) -> 
 
 
 def languages_of(pages: PageTable) -> tuple[str, ...]:
-    """The languages in which there are pages."""
-    return tuple(sorted({*pages.languages, DEFAULT_LANGUAGE}))
+    """The languages in which there are pages, built-in ones included."""
+    return tuple(sorted({*pages.languages, *BUILT_IN}))
 
 
 def previewed_pages(pages: PageTable, sites: Iterable[str], languages: Sequence[str]) -> Iterator[PreviewedPage]:

@@ -1,4 +1,4 @@
-"""A checked template as it is sent to workers, which need not check it again."""
+"""A validated template in the form in which it is sent to workers, which need not validate it again."""
 
 import msgspec
 

@@ -1,4 +1,5 @@
-"""Which template a reply gets: the nearest one to its site and its reason, in the language that the client prefers.
+"""Selects the template of a local reply: the most specific one for its site and reason, in the client's preferred
+language.
 
     of the site:    REASON   STATUS   4xx, 5xx   error
     of all sites:   REASON   STATUS   4xx, 5xx   error

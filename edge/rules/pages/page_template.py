@@ -15,9 +15,9 @@ from edge.rules.nearest_names import nearest_names
 
 NAMES: Final[Mapping[str, str]] = {
     "status": "the status code, such as 404",
-    "title": "its phrase, such as Not Found",
+    "title": "its phrase, such as Not Found, in the same language",
     "reason": "the reason, as in X-Styx-Error",
-    "message": "one sentence for the visitor, in English",
+    "message": "one sentence for the visitor, in the language of this page; in English if styx has no translation",
     "hostname": "the hostname that was asked for",
     "site": "the site, as the core API names it; empty if there is none",
     "request_id": "the id of the request, as in X-Request-Id and in the access log",

@@ -1,4 +1,4 @@
-"""Files of error pages: what their names mean, how many there may be, and which of them are used.
+"""Files of error page templates: the meaning of their names, limits on them, and which of them are used.
 
 REASON.html    STATUS.html    4xx.html    5xx.html    error.html        for all sites
 sites/SITE/...                                                          for this site, by the same names
@@ -41,7 +41,7 @@ _LANG: Final = re.compile(rb"""<html\b[^>]*\slang\s*=\s*["']?([A-Za-z0-9-]+)""",
 
 
 class PageKey(NamedTuple):
-    """What a template is for, from the name of its file."""
+    """The replies that a template is for, from the name of its file."""
 
     site: str
     "Empty = all sites."

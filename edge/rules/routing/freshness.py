@@ -1,7 +1,17 @@
-"""The lifetime of a response of the core API, by its Cache-Control (RFC 9111, section 5.2; RFC 5861)."""
+"""Freshness of routes, and the lifetime of a response by its Cache-Control (RFC 9111, section 5.2; RFC 5861)."""
 
 import re
+from enum import Enum
 from typing import Final, NamedTuple
+
+
+class Freshness(Enum):
+    """Whether a route may be used, and whether it must be looked up."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+    GONE = "unknown"
 
 
 class Lifetime(NamedTuple):

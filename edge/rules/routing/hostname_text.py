@@ -1,4 +1,4 @@
-"""Reads the hostname from what an operator has at hand: a URL from a browser, `host:port` from a log, or a name."""
+"""Extracts the hostname from an operator's input: a URL from a browser, `host:port` from a log, or a name."""
 
 import re
 

@@ -25,7 +25,7 @@ class LookupFailure(NamedTuple):
 
 
 class LookupState(NamedTuple):
-    """What is known about the lookups of one hostname."""
+    """The state of the lookups of one hostname."""
 
     failure: LookupFailure | None = None
     "The last one, if it failed."

@@ -1,4 +1,4 @@
-"""An index of routes by what may change, so that a change does not need a scan of all routes.
+"""An index of routes by site, environment and server, so that a change does not need a scan of all routes.
 
     site         ─► hostnames
     environment  ─► hostnames       ("site/environment")
@@ -20,13 +20,16 @@ _Hostnames = str | dict[str, None]
 class RouteIndex:
     """Hostnames by site, environment and servers. Adding and discarding costs O(backends)."""
 
-    __slots__ = ("_by_kind",)
+    __slots__ = ("_by_kind", "backends")
 
     def __init__(self) -> None:
+        self.backends = 0
+        "Backends of all its routes together."
         self._by_kind: dict[str, dict[str, _Hostnames]] = {"site": {}, "environment": {}, "server": {}}
 
     def add(self, hostname: str, response: RouteResponse) -> None:
         """Add the route of a hostname; its former one must have been discarded."""
+        self.backends += len(response.backends)
         for change in response.concerned_by():
             index = self._by_kind[change.kind]
             known = index.get(change.name)
@@ -39,6 +42,7 @@ class RouteIndex:
 
     def discard(self, hostname: str, response: RouteResponse) -> None:
         """Remove the route of a hostname."""
+        self.backends -= len(response.backends)
         for change in response.concerned_by():
             index = self._by_kind[change.kind]
             known = index.get(change.name)

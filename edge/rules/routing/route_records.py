@@ -24,6 +24,13 @@ LONGEST: Final = 2 << 20
 "Maximum bytes of one record; a response of the core API has at most half as many."
 
 
+LARGE: Final = 8 * 1024
+"Bytes of a record beyond which it is large: it has eighty backends."
+LARGE_EACH: Final = 1024
+"""Bytes that large records may have together, for each of `routes.capacity`. Further ones are not stored: they
+would fill memory and disk, or push out the records of others."""
+
+
 class Record(NamedTuple):
     """One record, not yet decoded."""
 
@@ -141,14 +148,18 @@ def newest(found: Iterator[Record], into: dict[str, Record]) -> None:
 
 
 def still_useful(records_by_hostname: Mapping[str, Record], now: float, capacity: int) -> list[Record]:
-    """Return the records to write again: not removed, not past their lifetime, and decodable; the last `capacity`
-    of them."""
+    """Return the records to write again: not removed, not past their lifetime, decodable, and not one large record
+    too many; the last `capacity` of them."""
     useful = []
+    large = capacity * LARGE_EACH
     for record in records_by_hostname.values():
+        if len(record.data) > LARGE and len(record.data) > large:
+            continue
         try:
             route = route_in(record.data)
         except ValueError:  # one bad record must not prevent the writing of all others
             continue
         if route.response is not None and route.gone > now:
             useful.append(record)
+            large -= len(record.data) if len(record.data) > LARGE else 0
     return useful[-capacity:]

@@ -16,11 +16,15 @@ from edge.rules.routing.freshness import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.routing.route_index import RouteIndex
 from edge.rules.routing.route_response import RouteResponse
+from edge.rules.routing.route_validation import MOST_BACKENDS
 from edge.rules.routing.routes import ANOTHER_PROCESS, RejectedResponse, Route
 from edge.rules.settings import RouteSettings
 
 LOOKUP_AGAIN_AFTER: Final = 5.0
 "Seconds after a response that was not accepted until the next lookup."
+BACKENDS_EACH: Final = 8
+"""Backends for each of `routes.ready`; with more of them in the table, fewer routes are ready. A backend of a route
+takes 700 bytes, so that a core API that names a thousand for each hostname would fill the memory of a worker."""
 USE_RESOLUTION: Final = 10.0
 "Seconds within which further uses of a route do not change the LRU order."
 
@@ -65,6 +69,7 @@ class RouteTable:
         "_environments",
         "_guard",
         "_known",
+        "_most_backends",
         "_ready",
         "_recent",
         "_settings",
@@ -83,6 +88,7 @@ class RouteTable:
         "The index of the existing hostnames."
         self.demote: Callable[[str, Route], object] = lambda hostname, route: None
         self._ready = min(settings.ready, settings.capacity)
+        self._most_backends = max(BACKENDS_EACH * self._ready, MOST_BACKENDS)
         self._known: dict[str, Route] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         """The same hostnames, the most recently used last. Separate, so that `hostnames` has a stable order for
@@ -317,14 +323,19 @@ class RouteTable:
         self._known[hostname] = route
         self._recent[hostname] = None
         self._recent.move_to_end(hostname)
-        if len(self._known) > self._ready:
-            least, _ = self._recent.popitem(last=False)
-            idle = self._known.pop(least)
-            is_full = self.is_full(idle.response)
-            if idle.response is not None:
-                self.index.discard(least, idle.response)
-            if not is_full:
-                self.demote(least, idle)
+        while len(self._known) > self._ready or (
+            self.index.backends > self._most_backends and len(self._known) > 1
+        ):
+            self._demote_least_used()
+
+    def _demote_least_used(self) -> None:
+        least, _ = self._recent.popitem(last=False)
+        idle = self._known.pop(least)
+        is_full = self.is_full(idle.response)
+        if idle.response is not None:
+            self.index.discard(least, idle.response)
+        if not is_full:
+            self.demote(least, idle)
 
     def is_full(self, response: RouteResponse | None) -> bool:
         """Whether the environment has as many hostnames as it may have: then its routes are not demoted, but

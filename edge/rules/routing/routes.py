@@ -4,30 +4,19 @@ A route is replaced as a whole, has its own lifetime (RFC 9111; RFC 5861 for the
 no timer. `now` is of any clock that only goes forward.
 
     fresh ── max-age ──► stale ── stale-while-revalidate ──► expired ── stale-if-error ──► gone
-    use                 use, look up in the background      look up first, use if that fails
+    use                 use, look up in the background      look up first, use if that fails or takes long
 """
 
 import re
-from enum import Enum
 from typing import Final, NamedTuple
 
 from edge.rules.balancing.backend_state import BackendState, Candidate, endpoint_of
 from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.environments import Environment
 from edge.rules.routing.change_records import Change
-from edge.rules.routing.freshness import Lifetime
+from edge.rules.routing.freshness import Freshness, Lifetime
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.settings.values import THE_CORE_API
-
-
-class Freshness(Enum):
-    """Whether a route may be used, and whether it must be looked up."""
-
-    FRESH = "fresh"
-    STALE = "stale"
-    EXPIRED = "expired"
-    GONE = "unknown"
-
 
 ANOTHER_PROCESS: Final = "another process"
 "The `source` of a route that this process has not looked up itself."
@@ -150,7 +139,7 @@ class Route:
                     continue
                 state = environment.demerits.state_of(b.id, endpoint_of(b), asleep=b.state == "asleep")
                 state.server = environment.servers.get(b.server)
-                candidates.append(Candidate(b, state))
+                candidates.append(Candidate(b, state, environment.site))
         self.marked_at = -2.0
         self.active = tuple(c for c in candidates if c.backend.role != "standby")
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
@@ -183,6 +172,7 @@ class Route:
         """Require a lookup before the next use; this route is used only if that fails. The response is accepted in
         any case: a lower generation or a removal needs no confirmation."""
         self.fresh_until = self.expired_at = self.no_lookup_before = self.renew_at = 0.0
+        self.last_error = self.rejected = None
         self.accepts_any = True
 
     def mark_stale(self, now: float) -> None:

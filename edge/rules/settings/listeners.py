@@ -1,13 +1,24 @@
 """Settings of listeners: the addresses on which clients are served."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from edge.rules.settings.section import Section, contradictory
 from edge.rules.settings.tls import RedirectPort
 from edge.rules.settings.values import Address, Count, FilePath, Flag, SocketAddress, TrustedNetwork
+
+
+class ClientVerificationFiles(NamedTuple):
+    """How a listener verifies the certificates of clients. Listeners with the same share what it takes."""
+
+    authorities: str
+    "The file of the authorities."
+    revocations: str | None
+    "The file of their revocation lists; None = none is looked at."
+    is_required: bool
+    "Whether clients must show a certificate."
 
 
 class ListenerSettings(Section):
@@ -25,6 +36,8 @@ class ListenerSettings(Section):
     "Whether clients speak TLS here, behind the PROXY header if there is one (see tls)."
     client_ca: FilePath = None
     "File with the authorities of certificates that TLS clients are asked for, as PEM; null = they are not asked."
+    client_crl: FilePath = None
+    "File with revocation lists (CRL) of the authorities in client_ca, as PEM; null = none is looked at."
     verify_client: Literal["required", "optional"] = "required"
     "required = a handshake without a certificate fails; optional = only one with a certificate that is no good."
     redirect_to_https: RedirectPort = False
@@ -34,15 +47,19 @@ class ListenerSettings(Section):
     "Whether TLS clients are offered HTTP/2; null = yes. Without tls, true: only HTTP/2 (RFC 9113, section 3.3)."
 
     @property
-    def verification(self) -> tuple[str, bool] | None:
-        """The file of authorities, and whether clients must show a certificate; None = they are not asked."""
-        return None if self.client_ca is None else (self.client_ca, self.verify_client == "required")
+    def verification(self) -> ClientVerificationFiles | None:
+        """How the certificates of clients are verified; None = they are not asked."""
+        if self.client_ca is None:
+            return None
+        return ClientVerificationFiles(self.client_ca, self.client_crl, self.verify_client == "required")
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.tls and self.redirect_to_https:
             yield "redirect_to_https", "is for a listener without tls"
         if self.client_ca is not None and not self.tls:
             yield "client_ca", "is for a listener with tls: true, without which no certificate can be shown"
+        if self.client_crl is not None and self.client_ca is None:
+            yield "client_crl", "needs client_ca: the authorities whose revocation lists they are"
         if self.verify_client == "optional" and self.client_ca is None:
             yield "verify_client", "needs client_ca: the authorities whose certificates are believed"
 

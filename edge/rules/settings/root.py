@@ -64,9 +64,11 @@ class Settings(Section):
 
     @property
     def files_of_tls(self) -> tuple[str, ...]:
-        """Files besides certificates that TLS listeners rely on: authorities of clients, ticket secrets."""
+        """Files besides certificates that TLS listeners rely on: authorities of clients and their revocation lists,
+        ticket secrets."""
         tickets = self.tls.tickets.file if any(listener.tls for listener in self.listeners) else None
-        files = (tickets, *(listener.client_ca for listener in self.listeners))
+        of_clients = [file for each in self.listeners for file in (each.client_ca, each.client_crl)]
+        files = (tickets, *of_clients)
         return tuple(file for file in files if file is not None)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,7 @@ class CoreApiSettings(Section):
 
     @property
     def source_label(self) -> str:
-        """What the source is called in explanations."""
+        """The name of the source in explanations."""
         return source_label(self.source)
 
     @property

@@ -137,9 +137,9 @@ class TlsSettings(Section):
     memory: Cold[Size] = Field(default=512 * MIB, ge=MIB, le=64 * GIB)
     "Memory for them in each worker; beyond it, the least recently used ones are evicted as well."
     max_age: Cold[Duration] = Field(default=1.0 * HOUR, ge=1, le=30 * DAY)
-    "How long a certificate is used without a question, unless Cache-Control says otherwise; never when expired."
+    "How long a certificate is used without a lookup, unless Cache-Control says otherwise; never when expired."
     concurrency: Cold[Count] = Field(default=64, ge=1, le=10_000)
-    "Questions for certificates in flight at once in each worker; more wait."
+    "Lookups of certificates in flight at once in each worker; more wait."
     tickets: TicketSettings = TicketSettings()
     acme: AcmeSettings = AcmeSettings()
 

@@ -33,13 +33,13 @@ class TimeoutSettings(Section):
     connect_alone: Hot[Duration] = Field(default=1.5, ge=0.001, le=MINUTE)
     "For a connect when no other backend is left, if longer: the kernel sends a lost SYN again after 1 s."
     connect_total: Hot[Duration] = Field(default=5.0, ge=0.001, le=10 * MINUTE)
-    "For all connects of one request together (Heroku's router: 5 s)."
+    "For all connects of one request together."
     first_byte: Hot[Duration] = Field(default=60.0, ge=0.001, le=DAY)
-    "From the request sent to the first byte of a backend's response (Pantheon: 59 s)."
+    "From the request sent to the first byte of a backend's response (nginx: proxy_read_timeout, 60 s)."
     first_byte_cold: Hot[Duration] = Field(default=60.0, ge=0.001, le=DAY)
     "As first_byte, for a cold backend: the request starts the container, which may take 30 s and more."
     between_bytes: Hot[Duration] = Field(default=60.0, ge=0.001, le=DAY)
-    "Silence of a backend within a response (Pantheon: 59 s, Heroku: 55 s)."
+    "Silence of a backend within a response (nginx: proxy_read_timeout, 60 s)."
     tunnel: Hot[Duration] = Field(default=1.0 * HOUR, ge=0.001, le=7 * DAY)
     "Silence of both sides after which a tunnel, such as a WebSocket, is closed (HAProxy: timeout tunnel)."
     deadline: Hot[Duration] = Field(default=120.0, ge=0.001, le=DAY)
@@ -56,7 +56,7 @@ class LimitSettings(Section):
     """Limits of requests, responses and clients."""
 
     request_line: Hot[Size] = Field(default=8 * KIB, ge=64, le=MIB)
-    "Method, target and version together; 414 beyond it (nginx and Heroku: 8 KiB)."
+    "Method, target and version together; 414 beyond it (nginx: 8 KiB)."
     field: Hot[Size] = Field(default=16 * KIB, ge=64, le=16 * MIB)
     "One header field, name and value; 431 beyond it."
     cookie: Hot[Size] = Field(default=32 * KIB, ge=64, le=16 * MIB)
@@ -131,7 +131,7 @@ class RetrySettings(Section):
     attempts: Hot[Count] = Field(default=5, ge=1, le=30)
     "Backends tried for one request, the first included; 1 = no retry."
     demerited: Hot[Count] = Field(default=3, ge=0, le=30)
-    "How many of those may be backends with many demerits, tried after the healthy ones (Pantheon: 3)."
+    "How many of those may be backends with many demerits, tried after the healthy ones."
     replay_buffer: Hot[Size] = Field(default=64 * KIB, ge=0, le=64 * MIB)
     "Part of a body buffered for retries; once more was read, no retry after the connect (Linkerd: 64 KiB)."
     ask_before_upload: Hot[Asking] = "auto"
@@ -178,7 +178,7 @@ class DemeritSettings(Section):
     idle_after: Hot[Duration] = Field(default=300.0, ge=1, le=DAY)
     "A backend idle for this long counts as cold: timeouts.first_byte_cold applies, and others are preferred."
     forget_after: Hot[Duration] = Field(default=600.0, ge=1, le=DAY)
-    "After this long without a request, what was learned about an environment is forgotten (Pantheon: 10 min)."
+    "After this long without a request, what was learned about an environment is forgotten."
     capacity: Cold[Count] = Field(default=200_000, ge=1, le=10_000_000)
     "Environments in the table; beyond it, the least recently used one is evicted."
 

@@ -244,7 +244,7 @@ SOURCE_URLS: Final[Mapping[str, PushedSourceUrl]] = {"file": PushedSourceUrl("th
 
 
 def source_label(source: str) -> str:
-    """What the source of routes with this scheme is called."""
+    """The name in explanations of the source of routes with this scheme."""
     return SOURCE_URLS[source].label if source in SOURCE_URLS else THE_CORE_API
 
 

@@ -1,1 +1,2 @@
-"""Decisions about TLS: which ticket keys are used, and how many handshakes one client may cause."""
+"""Decisions about TLS: ticket keys, certificates of clients, requests that a connection may make, and limits of
+handshakes."""

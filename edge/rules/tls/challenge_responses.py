@@ -1,4 +1,4 @@
-"""The proofs that an ACME authority asks for at present (http-01; RFC 8555, section 8.3).
+"""The responses to the pending challenges of an ACME authority (http-01; RFC 8555, section 8.3).
 
 GET /.well-known/acme-challenge/TOKEN  ─►  TOKEN.THUMBPRINT, for the hostname of the order and no other
 """

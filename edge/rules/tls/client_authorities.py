@@ -1,4 +1,4 @@
-"""The authorities that sign the certificates of clients, as a file names them: checked before they are believed.
+"""The certificate authorities that sign the certificates of clients: parsed and validated from a file's text.
 
 A session is resumed without a look at the certificate. So sessions must not cross from one listener to another that
 believes others, or that requires what this one only asks for (CVE-2025-23419): both are part of the `group`, by

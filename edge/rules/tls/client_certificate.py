@@ -1,4 +1,4 @@
-"""The certificate that a client has shown, as fields for backends and as a word for the log.
+"""The client's certificate, as header fields for backends and as a value in the access log.
 
 OpenSSL has verified it. What is in it was still chosen by whoever asked for it, so nothing of it may end a line, or
 pass for a second member of a list.

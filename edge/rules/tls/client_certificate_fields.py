@@ -1,5 +1,5 @@
-"""Names of the fields that tell a backend which certificate the client has shown (RFC 9440, and those of nginx's
-examples). Believed only of trusted proxies: a client that could send them would be whoever it likes."""
+"""Names of the header fields that pass the client's certificate to a backend (RFC 9440, and those of nginx's
+examples). They are accepted from trusted proxies only: any other client could impersonate anybody with them."""
 
 from typing import Final
 

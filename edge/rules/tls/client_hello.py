@@ -23,6 +23,9 @@ TICKET_NAME: Final = 16
 TLS_1_3: Final = 0x0304
 NAMES_REMEMBERED: Final = 1024
 "Names in hellos that are remembered; of at most 260 bytes."
+USUAL_LIST: Final = 64
+"Bytes of a list of protocols or versions up to which it is remembered."
+LISTS_REMEMBERED: Final = 256
 
 _HANDSHAKE: Final = 22
 _TLS_TYPES: Final = frozenset({20, 21, 23, 24})
@@ -322,6 +325,16 @@ def _server_name(data: bytes) -> str | None:
 
 
 def _protocols(data: bytes) -> tuple[bytes, ...]:
+    """The same as `_read_protocols`, remembered for lists of usual length: all clients send one of a few."""
+    return _usual_protocols(data) if len(data) <= USUAL_LIST else _read_protocols(data)
+
+
+def _versions(data: bytes) -> tuple[int, ...]:
+    """The same as `_read_versions`."""
+    return _usual_versions(data) if len(data) <= USUAL_LIST else _read_versions(data)
+
+
+def _read_protocols(data: bytes) -> tuple[bytes, ...]:
     """The protocols of an ALPN extension (RFC 7301, section 3.1). Raises BadClientHello."""
     outer = _all_of(data)
     names, found = _all_of(outer.vector(2, least=2)), []
@@ -331,7 +344,7 @@ def _protocols(data: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _versions(data: bytes) -> tuple[int, ...]:
+def _read_versions(data: bytes) -> tuple[int, ...]:
     """The versions of a supported_versions extension (RFC 8446, section 4.2.1). Raises BadClientHello."""
     outer = _all_of(data)
     versions = outer.vector(1, least=2)
@@ -339,6 +352,10 @@ def _versions(data: bytes) -> tuple[int, ...]:
     if len(versions) % 2:
         raise BadClientHello(Alert.DECODE_ERROR, "half a version")
     return tuple(int.from_bytes(versions[at : at + 2]) for at in range(0, len(versions), 2))
+
+
+_usual_protocols: Final = lru_cache(LISTS_REMEMBERED)(_read_protocols)
+_usual_versions: Final = lru_cache(LISTS_REMEMBERED)(_read_versions)
 
 
 def _first_identity(data: bytes) -> bytes:

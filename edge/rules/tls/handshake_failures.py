@@ -13,6 +13,8 @@ HANDSHAKE_FAILURES: Final = (
     "timeout",
     "no_client_certificate",
     "bad_client_certificate",
+    "revoked_client_certificate",
+    "no_client_crl",
     "failed",
     # no certificate
     "absent",
@@ -27,7 +29,8 @@ HANDSHAKE_FAILURES: Final = (
     "given_up",
     "edge_stopped",
 )
-"`failed`: OpenSSL says why, or the certificate could not be asked for."
+"""`failed`: OpenSSL says why, or the certificate could not be asked for. `no_client_crl`: the authority of a
+client's certificate has no revocation list that is in force (`client_crl` of a listener)."""
 CERTIFICATE_LOOKUPS: Final = (
     "fresh",
     "stale",
@@ -40,7 +43,7 @@ CERTIFICATE_LOOKUPS: Final = (
     "busy",
     "closed",
 )
-"Results of look-ups of certificates: how one was found, or why there is none."
+"Results of lookups of certificates: how one was found, or why there is none."
 NEVER: Final = 253402300799.0
 """Seconds since the epoch: the notAfter of what has no end (RFC 5280, section 4.1.2.5). In the metric of the
 soonest notAfter it stands for a worker without certificates."""

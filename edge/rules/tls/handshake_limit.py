@@ -1,5 +1,5 @@
-"""Limits the handshakes that one client may cause: a full one costs a millisecond, of the edge and not of the
-client, who need not finish it.
+"""Limits the rate of full handshakes of one client: each costs the edge a millisecond of CPU, and the client, who
+need not finish it, almost nothing.
 
 A client is an IPv4 address or an IPv6 /64, and a wider prefix when many /64s of it cause handshakes
 (`ClientDebts`).

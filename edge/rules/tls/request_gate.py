@@ -1,4 +1,4 @@
-"""Which requests a connection may not make, whatever their hostname's route is.
+"""Rejects, redirects or answers requests by the connection that they come on, before their route is looked up.
 
     Exchange.begin ─► gate ─► None: the route is looked up
                        └─► a redirect, 421, or the proof that an ACME authority asks for

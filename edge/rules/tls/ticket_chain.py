@@ -1,5 +1,5 @@
-"""A chain of ticket keys: each period of time has its own, and every process that has the chain computes the same
-ones, without a word between them.
+"""A chain of ticket keys, one for each period of time: all processes that have the chain derive the same keys
+without communicating.
 
     secret 0 ──one way──► secret 1 ──one way──► secret 2 ...        a secret is forgotten when the next one is there
         └─► key 0             └─► key 1             └─► key 2       HMAC-SHA256 (RFC 2104) makes both

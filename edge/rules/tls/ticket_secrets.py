@@ -1,4 +1,4 @@
-"""Secrets from which several edges make the same ticket keys, as a file has them that all of them have.
+"""Secrets from which several edges derive the same ticket keys: parses the file of them that all edges share.
 
     file:  one secret in a line, the first makes tickets, those of all are accepted
     key of a period of time = HMAC-SHA256 (RFC 2104) of a secret and the number of the period

@@ -1,1 +1,1 @@
-"""What the traffic is like: counts of listeners, and the busiest sites."""
+"""Traffic statistics: counters of listeners, and the busiest sites."""

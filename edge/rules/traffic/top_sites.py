@@ -141,7 +141,7 @@ class TopSites:
         )
 
     def _merged(self, sketch: int) -> dict[tuple[str, str], SiteLoad]:
-        """What both windows know, by environment."""
+        """The sums of both windows, by environment."""
         merged: dict[tuple[str, str], SiteLoad] = {}
         for window in (self._now, self._before):
             if window is not None:

@@ -35,7 +35,7 @@ LOCK_PERIOD = 0.5
 ORDER_TIMEOUT = 180.0
 "Seconds for one order, from its beginning to the certificate."
 FIRST_POLL, LONGEST_POLL = 0.1, 10.0
-"Seconds between two questions for the state of an order: doubled each time."
+"Seconds between two requests for the state of an order: doubled each time."
 FORGET_PERIOD = 3600.0
 "Seconds between two looks for records that are no longer needed."
 T = TypeVar("T")
@@ -44,7 +44,7 @@ log = structlog.get_logger("styx.issuer")
 
 
 class EdgeLink(Protocol):
-    """What the issuer asks of the edge: `IssuerLink`."""
+    """The interface of the edge as the issuer uses it: `IssuerLink`."""
 
     async def route_of(self, hostname: str) -> str:
         """Whether the source of routes knows a hostname: `known`, `unknown`, or `unsure`."""
@@ -106,7 +106,7 @@ class Issuer:
         """Order until it is cancelled."""
         await self._take_lock()
         self._plan.load(await self._on_disk(lambda: list(self._files.records())), self._wall())
-        log.info("certificates ordered by this process", code="issuer_began", names=len(self._plan.records))
+        log.info("ACME issuer started", code="issuer_began", names=len(self._plan.records))
         try:
             while True:
                 self._wake.clear()
@@ -130,7 +130,7 @@ class Issuer:
         is_told = False
         while not await self._on_disk(self._files.take_lock):
             if not is_told:
-                log.info("another process orders certificates into the directory", code="issuer_waits")
+                log.info("ACME issuer waiting for another process", code="issuer_waits")
                 is_told = True
             await asyncio.sleep(LOCK_PERIOD)
 
@@ -187,13 +187,13 @@ class Issuer:
             await self._save()
             self._count("authority_failed")
             pause = round(plan.gate(self._wall()).until - self._wall(), 1)
-            log.error(
-                "certificate authority failed", code="acme_authority_failed", reason=str(error), retry_in=pause
-            )
+            log.error("ACME authority failed", code="acme_authority_failed", reason=str(error), retry_in=pause)
         except TimeoutError:
             await self._failed(hostname, "timeout", f"no certificate within {ORDER_TIMEOUT:g} s", 0.0)
         except Exception as error:
-            log.exception("order failed", code="certificate_order_fault", hostname=hostname)
+            log.exception(
+                "certificate order failed with an internal error", code="certificate_order_fault", hostname=hostname
+            )
             await self._failed(hostname, "fault", f"{type(error).__name__}: {error}", 0.0)
         self.link.end(hostname)  # not when this process ends: the next one takes the order up again
 
@@ -291,7 +291,10 @@ class Issuer:
             window, retry_after = await self._of_authority(lambda: self._authority.renewal_window(chain or b""))
         except (AuthorityError, ValueError) as error:
             log.warning(
-                "renewal time not obtained", code="renewal_time_unknown", hostname=hostname, reason=str(error)
+                "certificate renewal time unavailable",
+                code="renewal_time_unknown",
+                hostname=hostname,
+                reason=str(error),
             )
             window, retry_after = None, None
         self._plan.renewal_suggested(hostname, window, retry_after, now, self._rand())
@@ -314,7 +317,7 @@ class Issuer:
                 external = ExternalAccount(settings.eab_key_id, read_secret(settings.eab_key_file))
             key = saved.key.encode()
             found = await self._of_authority(lambda: self._authority.connect(key, settings.contact, external))
-            log.info("account at the certificate authority", code="acme_account", account=found, directory=url)
+            log.info("ACME account in use", code="acme_account", account=found, directory=url)
 
     # threads
 

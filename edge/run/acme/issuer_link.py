@@ -58,12 +58,12 @@ class IssuerLink(ControlLink):
         """Tell all workers that the certificate of a name has been written."""
         self._send(Changed([Change("certificate", hostname)]))
 
-    async def _ask(self, question: Callable[[int], Message]) -> bytes | None:
+    async def _ask(self, request: Callable[[int], Message]) -> bytes | None:
         number = next(self._numbers)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
         try:
-            if not self._send(question(number)):
+            if not self._send(request(number)):
                 return None
             async with asyncio.timeout(TIMEOUT):
                 return await reply

@@ -1,4 +1,4 @@
-"""`styx clients`: the clients that take up most of an edge."""
+"""`styx clients`: the clients that use most of an edge."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge.run.installation.admin_choice import AdminChoice
 
 
-@click.command()
+@click.command(short_help="List the busiest clients of a running styx.")
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Maximum number of clients."
 )

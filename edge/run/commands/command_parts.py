@@ -1,8 +1,8 @@
-"""What the commands share: options, requests to a running styx, and how they fail."""
+"""Shared parts of commands: options, requests to a running styx, and error messages."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge.run.installation.admin_choice import AdminChoice
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def _configuration(_: click.Context, __: click.Parameter, given: str | None) -> str:
@@ -34,15 +35,20 @@ def _admin(context: click.Context, option: click.Parameter, given: str | None) -
     return AdminChoice(given, "STYX_ADMIN" if source is click.core.ParameterSource.ENVIRONMENT else "")
 
 
-CONFIG = click.option(
-    "-c",
-    "--config",
-    type=click.Path(dir_okay=False),
-    envvar="STYX_CONFIG",
-    show_envvar=True,
-    callback=_configuration,
-    help="Configuration file.  [default: /etc/styx/styx.yaml, else ./styx.yaml]",
-)
+def config_option(text: str, callback: Callable[..., str] | None = None) -> Callable[[F], F]:
+    """The option that names the configuration file. `text`: its help. `callback`: as in click."""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(dir_okay=False),
+        envvar="STYX_CONFIG",
+        show_envvar=True,
+        callback=callback,
+        help=text,
+    )
+
+
+CONFIG = config_option("Configuration file.  [default: /etc/styx/styx.yaml, else ./styx.yaml]", _configuration)
 ADMIN = click.option(
     "--admin",
     envvar="STYX_ADMIN",

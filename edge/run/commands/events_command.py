@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge.run.installation.admin_choice import AdminChoice
 
 
-@click.command()
+@click.command(short_help="List the last events of a running styx.")
 @ADMIN
 @TOKEN
 @AS_JSON

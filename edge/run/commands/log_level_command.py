@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edge.run.installation.admin_choice import AdminChoice
 
 
-@click.command("log-level")
+@click.command("log-level", short_help="Show or change the level of the event log.")
 @click.argument("level", required=False, type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--for", "duration", default="10m", show_default=True, help="When it ends by itself: 90s, 10m, 2h.")
 @click.option("--end", is_flag=True, help="End the override now.")

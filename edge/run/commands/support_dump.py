@@ -1,4 +1,4 @@
-"""`styx support-dump`: one archive with all that somebody needs who is to find out what is wrong with an edge.
+"""`styx support-dump`: one archive with everything that is needed to diagnose an edge.
 
 It asks the admin API, and reads /proc: parts of the edge may be dead or stuck. What is missing, and why, is in
 `manifest.json`. No secrets: settings are those of `styx config show`; there is no environment, command line, access

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge.run.installation.admin_choice import AdminChoice
 
 
-@click.command("support-dump")
+@click.command("support-dump", short_help="Write one archive to find out what is wrong.")
 @click.option("-o", "--output", default="", help="File to create; - = standard output.  [default: one here]")
 @ADMIN
 @TOKEN

@@ -57,7 +57,7 @@ from edge.run.control.control_messages import (
     ToWorker,
 )
 from edge.run.recent_events import RecentEvents
-from edge.run.routes.route_set_receiver import RoutesReceiver
+from edge.run.routes.route_set_receiver import RouteSetReceiver
 from edge.run.worker import Worker
 from edge.run.worker_status_reporter import WorkerStatusReporter
 
@@ -92,7 +92,7 @@ class ControlClient(ControlLink):
         self._sender: Timer | None = None
         self._shared = worker.context.resolver.environments.shared
         self._shared.ring = self._schedule_health_events
-        self.routes_pushed = RoutesReceiver(lambda: worker.context.pushed, self._send)
+        self.routes_pushed = RouteSetReceiver(lambda: worker.context.pushed, self._send)
         self._sending_soon = False
         self._replying: set[asyncio.Task[None]] = set()
         self._status = WorkerStatusReporter(worker.context, recent_events)
@@ -186,26 +186,26 @@ class ControlClient(ControlLink):
                 extra={"code": "control_message_failed", "message_type": type(message).__name__},
             )
 
-    async def _reply(self, question: Any) -> None:
+    async def _reply(self, request: Any) -> None:
         try:
-            reply = ControlReply(question.number, msgspec.json.encode(await self._carry_out(question)))
+            reply = ControlReply(request.number, msgspec.json.encode(await self._carry_out(request)))
             if len(reply.body) > MOST_REPLY:
                 raise BadMessage(f"a reply of {len(reply.body)} bytes, at most {MOST_REPLY}")
         except Exception as error:  # reported to the admin process; it must not affect requests
             log.exception(
                 "control request failed",
-                extra={"code": "control_request_failed", "message_type": type(question).__name__},
+                extra={"code": "control_request_failed", "message_type": type(request).__name__},
             )
-            reply = ControlReply(question.number, b"", f"{type(error).__name__}: {error}")
+            reply = ControlReply(request.number, b"", f"{type(error).__name__}: {error}")
         if self._is_read:
             self._send(reply)
         elif self._transport is not None:
-            log.warning("control connection not read", extra={"code": "control_connection_stalled"})
+            log.warning("control connection stalled", extra={"code": "control_connection_stalled"})
             self._transport.abort()
 
-    async def _carry_out(self, question: Any) -> object:
+    async def _carry_out(self, request: Any) -> object:
         worker = self._worker
-        match question:
+        match request:
             case AskSnapshot():
                 return worker.snapshot()
             case AskExplain(_, host):

@@ -166,7 +166,7 @@ class RoutesLearned(Message, frozen=True):
 
 
 class HealthEventsSeen(Message, frozen=True):
-    """What one worker has found out about backends."""
+    """The health events that one worker has detected."""
 
     evidence: list[HealthEvent]
 
@@ -336,7 +336,7 @@ class RoutesFetched(RouteSetMessage, frozen=True):
 
 
 class HoldRoutes(RouteSetMessage, frozen=True):
-    """Admin process to worker: all workers have all parts; hold back responses of look-ups until the switch."""
+    """Admin process to worker: all workers have all parts; hold back responses of lookups until the switch."""
 
 
 class RoutesHeld(RouteSetMessage, frozen=True):
@@ -366,7 +366,7 @@ AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command | SetLo
 FromChild = WorkerToMaster | AdminToMaster | IssuerToMaster
 AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
-Question = (
+ControlRequest = (
     AskSnapshot
     | AskExplain
     | AskRoutes
@@ -382,7 +382,7 @@ Question = (
     | ServeChallenges
     | AskHostname
 )
-ToWorker = RoutesLearned | HealthEventsSeen | Changed | PagesAre | Question | AboutRoutes
+ToWorker = RoutesLearned | HealthEventsSeen | Changed | PagesAre | ControlRequest | AboutRoutes
 FromWorker = (
     Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver | CertificatesWanted
 )

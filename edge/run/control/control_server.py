@@ -64,7 +64,7 @@ from edge.run.control.issuer_relay import IssuerRelay
 from edge.run.control.peer_credentials import Credentials
 from edge.run.control.worker_connection import WorkerConnection
 from edge.run.routes.recent_records import RecentRecords
-from edge.run.routes.route_set_publisher import RoutesPublisher
+from edge.run.routes.route_set_publisher import RouteSetPublisher
 
 COMMAND_TIMEOUT = 120.0
 "Seconds for the master to carry out a command: a reload waits for new workers."
@@ -107,7 +107,7 @@ class ControlServer:
         self._arriving: set[WorkerConnection] = set()
         "Connections that have not sent a `Hello`."
         self.connections: set[WorkerConnection] = set()
-        self.routes_pushed = RoutesPublisher(self.connections)
+        self.routes_pushed = RouteSetPublisher(self.connections)
         self._pages: PagesAre | None = None
         self._issuer = IssuerRelay(self._ask, self.changed)
         self.publish: Callable[[list[Change]], None] = lambda changes: None
@@ -176,8 +176,8 @@ class ControlServer:
         connection.send(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # it may have missed some
         for drain in self.drains():
             number = next(self._numbers)
-            question = DrainOf(number, drain.kind, drain.name, drain.seconds, drain.by)
-            task = asyncio.get_running_loop().create_task(connection.ask(question, number))
+            request = DrainOf(number, drain.kind, drain.name, drain.seconds, drain.by)
+            task = asyncio.get_running_loop().create_task(connection.ask(request, number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -324,7 +324,7 @@ class ControlServer:
         """Have all workers read the core API's token file again."""
         await self._ask(RenewTokens)
 
-    async def _ask(self, question: Callable[[int], Message], *, all_of_them: bool = True) -> WorkerReplies:
+    async def _ask(self, request: Callable[[int], Message], *, all_of_them: bool = True) -> WorkerReplies:
         """Send a request to all workers and collect their replies. `all_of_them`: also to workers about to end."""
         current = set(self.workers.values())
         asked = [
@@ -333,7 +333,7 @@ class ControlServer:
             if connection.hello is not None and (all_of_them or connection.hello.pid in current)
         ]
         replies = await asyncio.gather(
-            *(connection.ask(question(number), number) for _, number, connection in asked)
+            *(connection.ask(request(number), number) for _, number, connection in asked)
         )
         received = [
             WorkerReply(

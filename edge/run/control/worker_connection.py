@@ -115,12 +115,12 @@ class WorkerConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, question: Message, number: int) -> ControlReply | None:
+    async def ask(self, request: Message, number: int) -> ControlReply | None:
         """Send a request and wait for its reply; None when there is none within REPLY_TIMEOUT."""
         future: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            if self.send(question):
+            if self.send(request):
                 await asyncio.wait({future}, timeout=REPLY_TIMEOUT)
         finally:
             del self._waiting[number]
@@ -155,7 +155,7 @@ class WorkerConnection(asyncio.Protocol):
 
     def _hello_timed_out(self) -> None:
         log.warning(
-            "no hello on the control channel in time",
+            "first message on the control channel late",
             extra={"code": "control_hello_late", "pid": self.credentials.pid},
         )
         self.close()
@@ -165,7 +165,7 @@ class WorkerConnection(asyncio.Protocol):
         BadMessage."""
         if self.hello is None:
             if not isinstance(message, Hello) or not self._control_server.is_our_worker(message, self.credentials):
-                raise BadMessage("somebody who is no worker of ours")
+                raise BadMessage("not a worker of this master")
             self.hello = message
             self._timeout.cancel()
             self._unpacker.most = MOST

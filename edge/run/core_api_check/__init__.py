@@ -1,1 +1,1 @@
-"""`styx check-core-api`: plays the contract against a core API, as styx would, and judges its responses."""
+"""`styx check-core-api`: tests a core API against the contract, with the requests that styx would send."""

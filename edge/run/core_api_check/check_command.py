@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False)
 
 
-@click.command("check-core-api")
+@click.command("check-core-api", short_help="Check a core API: ask it as styx does.")
 @click.argument("url")
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
 @click.option(

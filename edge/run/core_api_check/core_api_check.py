@@ -1,4 +1,4 @@
-"""The order in which `styx check-core-api` asks, and what it gives to the judgements in `edge/rules/core_api`."""
+"""The sequence of requests of `styx check-core-api`; `edge/rules/core_api` checks the responses."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ from edge.rules.core_api.route_judgement import (
 )
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import CoreApiSettings
-from edge.run.core_api_check.core_api_questions import CoreApiQuestions, has_event, has_heartbeat
+from edge.run.core_api_check.core_api_requests import CoreApiRequests, has_event, has_heartbeat
 
 OTHER_ETAG: Final = '"styx-check-no-such-etag"'
 UNKNOWN: Final = "no-such-site.styx-check.invalid"
@@ -45,7 +45,7 @@ ODD_NAMES: Final = (
 
 
 class CheckPlan(NamedTuple):
-    """What is checked."""
+    """The scope of a check."""
 
     settings: CoreApiSettings
     hostnames: Sequence[str]
@@ -61,30 +61,30 @@ class CheckPlan(NamedTuple):
 async def checked_core_api(plan: CheckPlan) -> AsyncIterator[ContractFinding]:
     """Play the contract; yields each finding when it is there. Raises OSError when the files of the token or the
     certificates cannot be read."""
-    async with CoreApiQuestions(plan.settings) as questions:
-        found = await _routes(plan, questions)
+    async with CoreApiRequests(plan.settings) as requests:
+        found = await _routes(plan, requests)
         for finding in found:
             yield finding
         if all(finding.check == "no_response" for finding in found):
             return
         if plan.certificates and plan.settings.may_send_keys:
             for hostname in plan.hostnames:
-                reply = await questions.certificate(hostname)
+                reply = await requests.certificate(hostname)
                 for finding in judged_certificate(hostname, reply, time.time()):
                     yield finding
         elif plan.certificates:
             words = "certificates are not asked for: private keys must not be sent in the clear, nor to anybody"
             yield note("certificate", f"{words} (https and --certificate, or a core API on this machine)")
         if plan.changes:
-            async for finding in _changes(plan, questions):
+            async for finding in _changes(plan, requests):
                 yield finding
     if plan.settings.token_file is not None:
-        async with CoreApiQuestions(plan.settings.model_copy(update={"token_file": None})) as stranger:
+        async with CoreApiRequests(plan.settings.model_copy(update={"token_file": None})) as stranger:
             for finding in judged_without_token(await stranger.route(plan.hostnames[0])):
                 yield finding
 
 
-async def _routes(plan: CheckPlan, questions: CoreApiQuestions) -> list[ContractFinding]:
+async def _routes(plan: CheckPlan, requests: CoreApiRequests) -> list[ContractFinding]:
     settings = plan.settings
     policy = BackendPolicy(
         settings.backend_networks,
@@ -96,7 +96,7 @@ async def _routes(plan: CheckPlan, questions: CoreApiQuestions) -> list[Contract
     judged: list[JudgedRoute] = []
     seconds: list[float] = []
     for hostname in plan.hostnames:
-        reply = await questions.route(hostname)
+        reply = await requests.route(hostname)
         first = judged_route(hostname, reply, policy)
         found += first.findings
         seconds.append(reply.seconds)
@@ -104,35 +104,35 @@ async def _routes(plan: CheckPlan, questions: CoreApiQuestions) -> list[Contract
             continue
         judged.append(first)
         if first.etag is not None:
-            again = await questions.route(hostname, first.etag)
+            again = await requests.route(hostname, first.etag)
             found += judged_not_modified(first, again, reply.body)
-            found += judged_other_etag(hostname, await questions.route(hostname, OTHER_ETAG))
+            found += judged_other_etag(hostname, await requests.route(hostname, OTHER_ETAG))
             seconds.append(again.seconds)
-        found += judged_repeat(first, judged_route(hostname, await questions.route(hostname), policy))
+        found += judged_repeat(first, judged_route(hostname, await requests.route(hostname), policy))
     if all(finding.check == "no_response" for finding in found):
         return found
     found += judged_siblings(judged)
-    found += judged_unknown(UNKNOWN, await questions.route(UNKNOWN))
+    found += judged_unknown(UNKNOWN, await requests.route(UNKNOWN))
     for hostname, why in ODD_NAMES:
-        found += judged_odd_name(hostname, why, await questions.route(hostname))
+        found += judged_odd_name(hostname, why, await requests.route(hostname))
     found += judged_times(seconds, settings.timeout)
     if judged:
         names = [judged[n % len(judged)].hostname for n in range(settings.concurrency)]
-        replies = await asyncio.gather(*(questions.route(name) for name in names))
+        replies = await asyncio.gather(*(requests.route(name) for name in names))
         found += judged_burst(replies, settings.timeout)
     return found
 
 
-async def _changes(plan: CheckPlan, questions: CoreApiQuestions) -> AsyncIterator[ContractFinding]:
-    first = await questions.stream("", plan.wait, has_heartbeat)
+async def _changes(plan: CheckPlan, requests: CoreApiRequests) -> AsyncIterator[ContractFinding]:
+    first = await requests.stream("", plan.wait, has_heartbeat)
     for finding in judged_stream(first):
         yield finding
     if first.status in NOT_OFFERED or first.error or first.status != 200:
         return
-    unknown = await questions.stream(UNKNOWN_ID, min(plan.wait, plan.settings.timeout), has_event)
+    unknown = await requests.stream(UNKNOWN_ID, min(plan.wait, plan.settings.timeout), has_event)
     for finding in judged_unknown_id(unknown):
         yield finding
     if last_id := last_id_in(first, unknown):
-        resumed = await questions.stream(last_id, plan.quiet, lambda reading: False)
+        resumed = await requests.stream(last_id, plan.quiet, lambda reading: False)
         for finding in judged_resumption(resumed, last_id):
             yield finding

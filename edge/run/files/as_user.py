@@ -197,7 +197,7 @@ def _received(channel: socket.socket, timeout: float, most: int) -> tuple[_Child
             sock.close()
         if isinstance(error, OSError):
             raise
-        raise OSError(f"the child ended without a word: {error}") from error
+        raise OSError(f"the child ended without a result: {error}") from error
 
 
 def _reap(pid: int) -> None:

@@ -1,5 +1,5 @@
-"""The admin address that a command asks: `--admin`, else STYX_ADMIN, else that of the configuration, else the
-default.
+"""The admin address that a command connects to: `--admin`, else STYX_ADMIN, else that of the configuration, else
+the default.
 
 Commands are for incidents: with a configuration that cannot be read they ask the default address. Where an address
 comes from is part of every message about it.

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Write a configuration for this machine, and units.")
 @click.option("--directory", help="Directory of the configuration.  [default: /etc/styx for root, else .]")
 @click.option("--listen", help="Address for clients.  [default: 0.0.0.0:80 for root, else 127.0.0.1:8080]")
 @click.option("--core-api", default="http://127.0.0.1:9900", show_default=True, help="URL of the core API.")

@@ -15,7 +15,7 @@ HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
 
 class InitPlan(NamedTuple):
-    """What to write for."""
+    """The machine that the files are written for."""
 
     executable: str
     "Absolute path of the command."

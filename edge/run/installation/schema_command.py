@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(short_help="Print a schema of the configuration, for editors.")
 @click.argument("what", type=click.Choice(["configuration", "routes", "core-api"]), default="configuration")
 def schema(what: str) -> None:
     """Print the JSON Schema of the configuration or of a file of routes, for editors; or the OpenAPI description of

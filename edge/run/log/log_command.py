@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge.admin.log.log_reader import LogFilter
 
 
-@click.command("log")
+@click.command("log", short_help="Show the access log for people.")
 @click.argument("file", default="")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows, also after a rotation, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="The last lines only; with -f 10 by default.")

@@ -1,1 +1,1 @@
-"""Templates of error pages: read from a directory by one process, and given to all workers."""
+"""Templates of error pages: one process reads them from a directory and sends them to all workers."""

@@ -19,7 +19,7 @@ MOST_BYTES_READ: Final = 16 << 20
 
 
 class Stamp(NamedTuple):
-    """What tells that a file has not changed, without reading it."""
+    """The attributes that tell whether a file has changed, without reading it."""
 
     modified: int
     changed: int

@@ -32,6 +32,7 @@ from edge.rules.pages.template_files import (
 from edge.rules.settings import Settings
 from edge.run.control.control_messages import PagesAre
 from edge.run.files.directory_watch import Watch, watch_directory
+from edge.run.files.reader_tasks import ReaderTasks
 from edge.run.pages.page_directory import Stamp, read_templates, stamps_in
 
 INTERVAL: Final = 2.0
@@ -49,7 +50,7 @@ log = structlog.get_logger("styx.pages")
 
 
 class _Taken(NamedTuple):
-    """What was taken over from a directory."""
+    """The templates taken over from a directory."""
 
     checked: CheckedPages
     "The templates in use, and the faults of the others, which are logged."
@@ -57,7 +58,7 @@ class _Taken(NamedTuple):
     "What was in the directory."
 
 
-class PagesReader:
+class PageReader:
     """Reads the directory of pages. `publish`: gives templates to all workers."""
 
     def __init__(
@@ -75,8 +76,12 @@ class PagesReader:
         self._clock = clock
         self._interval = interval
         self._settle = settle
-        self._watch = watch
-        self._background = background or Background()
+        self._tasks = ReaderTasks(
+            BackgroundTask.PAGES_READER,
+            BackgroundTask.PAGES_WATCHER,
+            watch=watch,
+            background=background or Background(),
+        )
         self.state = PagesState()
         self._directory: str | None = ""
         "None = there is no such directory; empty = the settings are not known yet."
@@ -85,38 +90,24 @@ class PagesReader:
         self._coming: tuple[dict[str, Stamp], float] | None = None
         "What is in it now and was not yet read, and since when."
         self._unreadable_since: float | None = None
-        self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
 
     def reconfigure(self, settings: Settings) -> None:
         """Read the directory that these settings name, if any. Without one the built-in page is used."""
         directory = settings.pages.directory
         if directory == self._directory:
             return
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
+        self._tasks.cancel()
         self._directory, self._taken, self._coming, self._unreadable_since = directory, None, None, None
         self.state.reset(is_used=directory is not None)
         if directory is None:
             self._publish(PagesAre([]))  # also at the start: a worker may wait for it
             return
-        inside = f"{directory}/pages"
-        self._tasks = [
-            self._background.run(BackgroundTask.PAGES_READER, self._read_on),
-            self._background.run(
-                BackgroundTask.PAGES_WATCHER,
-                lambda: self._watch(inside, self._wake.set, lambda: self.state.is_readable),
-            ),
-        ]
+        self._tasks.start(f"{directory}/pages", self._read_on, lambda: self.state.is_readable)
 
     async def stop(self) -> None:
         """Stop reading."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._tasks.stop()
 
     async def take_now(self) -> None:
         """Take over what is in the directory now, if that can be read in time."""
@@ -128,10 +119,7 @@ class PagesReader:
     async def _read_on(self) -> None:
         await self.look(at_once=True)
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settle if self._is_waiting else self._interval):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._tasks.wait_for_change(self._settle if self._is_waiting else self._interval)
             await self.look()
 
     @property

@@ -1,4 +1,4 @@
-"""`styx pages`: look at the error pages before visitors do."""
+"""`styx pages`: previews the error pages."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edge.run.commands.command_parts import fail, fail_with_faults
+from edge.run.commands.command_parts import config_option, fail, fail_with_faults
 
 if TYPE_CHECKING:
     from edge.rules.pages.page_table import PageTable
@@ -16,21 +16,14 @@ MOST_PREVIEWED = 20_000
 MADE = "<!-- made by styx pages preview -->"
 "The last line of an index: its directory may be written to again."
 
-CONFIG = click.option(
-    "-c",
-    "--config",
-    type=click.Path(dir_okay=False),
-    envvar="STYX_CONFIG",
-    show_envvar=True,
-    help="Configuration file that names the directory of templates.",
-)
+CONFIG = config_option("Configuration file that names the directory of templates.")
 TEMPLATES = click.option(
     "--templates", type=click.Path(file_okay=False), help="Directory of templates, instead of pages.directory."
 )
 SITE = click.option("--site", default="", help="As a site of this name gets it.")
 
 
-@click.group()
+@click.group(short_help="Look at the error pages that browsers get.")
 def pages() -> None:
     """Look at the error pages that browsers get: one of them, or all."""
 

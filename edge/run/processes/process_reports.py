@@ -1,4 +1,5 @@
-"""What /proc tells about the processes of styx on this machine: for a support dump, when none of them replies."""
+"""Reads the state of the processes of styx on this machine from /proc, for a support dump when none of them
+replies."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The stacks of all threads of a process of styx, written on a signal, also when it is stuck in a loop or a call.
+"""Dumps the stacks of all threads of a process of styx on a signal, even when it is stuck in a loop or a call.
 
 Each process has a file in memory (memfd_create(2)), to which a signal handler writes them. Who may open it in
 /proc, root or the user of the process, reads them there.

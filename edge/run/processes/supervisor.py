@@ -235,7 +235,7 @@ class Supervisor:
     def _died(self, worker_slot: WorkerSlot, child: Child, reason: str) -> None:
         pause = self._vacate(worker_slot, child, reason)
         log.error(
-            "process ended by itself",
+            "process ended unexpectedly",
             code="process_died",
             process=child.title,
             pid=child.pid,
@@ -292,7 +292,7 @@ class Supervisor:
                 self._accepting_for[slot] = child
             elif sockets:
                 log.warning(
-                    "worker accepting for another", code="accepting_for_another", process=child.title, slot=slot
+                    "accepting for another worker", code="accepting_for_another", process=child.title, slot=slot
                 )
                 for number, sock in sockets.items():
                     child.send(AcceptFor(slot, number), sock)

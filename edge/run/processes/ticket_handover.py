@@ -1,4 +1,4 @@
-"""Hands the chain of ticket keys on to the next master, in a file in memory: environments can be read by others."""
+"""Hands the chain of ticket keys over to the next master, in a memfd: the environment can be read by others."""
 
 import os
 from collections.abc import MutableMapping

@@ -10,7 +10,7 @@ from edge.net.background import Background
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import CoreApiSettings, Settings
-from edge.run.routes.route_file_reader import RoutesFileReader
+from edge.run.routes.route_file_reader import RouteFileReader
 from edge.run.routes.route_set_store import RouteSetStore
 
 
@@ -41,7 +41,7 @@ class PushedSource(Protocol):
 
 
 SOURCES: Final = {
-    "file": RoutesFileReader,
+    "file": RouteFileReader,
 }
 "The class of each pushed source, by the name that `core_api.url` begins with."
 

@@ -10,7 +10,6 @@ again, or that a file on another machine has changed; and at once when the kerne
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import msgspec
 import structlog
@@ -23,6 +22,7 @@ from edge.rules.route_sets.route_set import NO_ROUTES, digest_of, route_set, sum
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run.files.directory_watch import Watch, watch_directory
+from edge.run.files.reader_tasks import ReaderTasks
 from edge.run.routes.route_file_on_disk import (
     HeldRoutes,
     RouteFileContent,
@@ -52,7 +52,7 @@ class _Finding:
         self.logged = False
 
 
-class RoutesFileReader:
+class RouteFileReader:
     """The pushed source `file`. `publish`: has all workers take over a set."""
 
     def __init__(
@@ -73,18 +73,20 @@ class RoutesFileReader:
         self._clock = clock
         self._interval = interval
         self._settle = settle
-        self._watch = watch
-        self._background = background or Background()
+        self._tasks = ReaderTasks(
+            BackgroundTask.ROUTES_FILE_READER,
+            BackgroundTask.ROUTES_FILE_WATCHER,
+            watch=watch,
+            background=background or Background(),
+        )
         self.state = RouteFileState()
         self._hold = 0.0
         self._holds: HeldRoutes | None = None
         self._finding: _Finding | None = None
         self._unsaved = False
         "Whether the routes in use could not be written to disk."
-        self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._file: RouteFileOnDisk | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
     @staticmethod
     def read_now(path: str) -> RouteSet:
@@ -110,27 +112,16 @@ class RoutesFileReader:
         path = settings.core_api.location if settings.core_api.source == "file" else None
         if path == self._path:
             return
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
+        self._tasks.cancel()
         self._file = self._holds = self._finding = None
         self.state.reset(is_read=path is not None)
         if path is not None:
             self._file = RouteFileOnDisk(path, RouteFileGuard(settle=self._settle), self._clock)
-            self._tasks = [
-                self._background.run(BackgroundTask.ROUTES_FILE_READER, lambda: self._read_on(path)),
-                self._background.run(
-                    BackgroundTask.ROUTES_FILE_WATCHER,
-                    lambda: self._watch(path, self._wake.set, lambda: self.state.good),
-                ),
-            ]
+            self._tasks.start(path, lambda: self._read_on(path), lambda: self.state.good)
 
     async def stop(self) -> None:
         """Stop reading."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._tasks.stop()
 
     async def take_now(self) -> tuple[bool, list[str]]:
         """Take over the routes in the file now, however many are removed. Returns whether the file can be used, and
@@ -144,12 +135,9 @@ class RoutesFileReader:
             try:
                 await self.look()
             except Exception:  # a bug: the routes in use stay in use
-                log.exception("look at the file of routes failed", code="routes_file_look_failed", file=path)
+                log.exception("reading of the routes file failed", code="routes_file_look_failed", file=path)
             self.state.looks += 1
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._tasks.wait_for_change(self._pause())
 
     async def _publish_saved(self, path: str) -> None:
         """Publish the saved routes of this file, unless a reload has had the file read already."""
@@ -166,7 +154,10 @@ class RoutesFileReader:
             return None if routes is None else HeldRoutes(routes, summary_of(routes))
         except ValueError as error:
             log.error(
-                "saved routes of the file unreadable", code="routes_table_unreadable", file=path, error=str(error)
+                "saved routes of the routes file unreadable",
+                code="routes_table_unreadable",
+                file=path,
+                error=str(error),
             )
             return None
 
@@ -217,7 +208,7 @@ class RoutesFileReader:
         self.state.problem = "" if isinstance(found, RouteFileContent) else "; ".join(found.words[:3])
         if isinstance(found, RouteFileContent):
             if was_bad:
-                log.info("file of routes usable again", code="routes_file_usable", file=self._path)
+                log.info("routes file usable again", code="routes_file_usable", file=self._path)
         elif before is not None and before.what == found:
             return  # logged already, or soon
         self._finding = _Finding(found, self._clock())
@@ -245,9 +236,9 @@ class RoutesFileReader:
             "by_reload": at_once,
         }
         if judgement.large:
-            log.warning("routes of the file taken over", code="routes_file_taken_over", **fields)
+            log.warning("routes file taken over", code="routes_file_taken_over", **fields)
         else:
-            log.info("routes of the file taken over", code="routes_file_taken_over", **fields)
+            log.info("routes file taken over", code="routes_file_taken_over", **fields)
         await asyncio.gather(self._publish(content.routes), self._save())
         words = f"{judgement.added} hostnames added, {judgement.lost} removed, {judgement.changed} changed"
         return True, [f"file of routes: {words}"]
@@ -269,7 +260,7 @@ class RoutesFileReader:
 
     def _log_trouble(self, trouble: RouteFileTrouble) -> None:
         log.error(
-            "file of routes not used",
+            "routes file not used",
             code=trouble.code,
             file=self._path,
             faults=trouble.words[:MANY_FAULTS],
@@ -281,7 +272,7 @@ class RoutesFileReader:
         judgement = content.judgement
         left = judgement.due - self._clock()
         log.error(
-            "routes of the file held back",
+            "routes file held back",
             code="routes_file_held_back",
             file=self._path,
             hostnames=self.state.hostnames,

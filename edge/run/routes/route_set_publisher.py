@@ -25,7 +25,7 @@ from edge.run.control.control_messages import (
 TIMEOUT = 1.0
 "Seconds to wait without a message from any worker while they fetch."
 HOLD_TIMEOUT = 0.5
-"Seconds to wait without a message from any worker while they hold back look-ups."
+"Seconds to wait without a message from any worker while they hold back lookups."
 WAITING = 512 << 20
 "Bytes that may wait for a worker: it requests one part at a time, but other messages may wait for it, too."
 
@@ -48,7 +48,7 @@ class _Step(IntEnum):
     SWITCH = 2
 
 
-class RoutesPublisher:
+class RouteSetPublisher:
     """Publishes sets of routes to all workers. `connections`: those of the connected workers."""
 
     def __init__(

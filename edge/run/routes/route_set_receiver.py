@@ -4,7 +4,7 @@
                                       HoldRoutes ─► RoutesHeld
                                     SwitchRoutes ─► the set is in use
 
-If the connection is lost before it holds back look-ups, the next `RoutesAre` begins again. After that it switches
+If the connection is lost before it holds back lookups, the next `RoutesAre` begins again. After that it switches
 in any case: it has the whole set, and so have the others.
 """
 
@@ -31,7 +31,7 @@ from edge.run.control.control_messages import (
 
 M = TypeVar("M", bound=Message)
 HOLD_TIMEOUT = 1.0
-"Seconds for which it waits for the others while it holds back look-ups."
+"Seconds for which it waits for the others while it holds back lookups."
 
 log = logging.getLogger("styx.routes")
 
@@ -40,7 +40,7 @@ class _Superseded(Exception):
     """Another set was announced, or the connection is lost that would carry the rest of this one."""
 
 
-class RoutesReceiver:
+class RouteSetReceiver:
     """The receiver of one worker. `pushed`: returns the routes to update; `send`: sends to the admin process."""
 
     def __init__(
@@ -95,7 +95,7 @@ class RoutesReceiver:
             except _Superseded:
                 continue
             except Exception:  # a bug: the set in use stays in use
-                log.exception("routes of the file not taken over", extra={"code": "routes_push_failed"})
+                log.exception("pushed routes not applied", extra={"code": "routes_push_failed"})
 
     async def _take_over(self, announced: RoutesAre) -> None:
         pushed, version = self._pushed(), announced.version

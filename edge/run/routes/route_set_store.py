@@ -43,7 +43,7 @@ class RouteSetStore:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", "") or str(error)
             log.error(
-                "saved routes of the file unreadable",
+                "saved routes of the routes file unreadable",
                 code="routes_table_unreadable",
                 file=str(self._path / TABLE),
                 error=why,

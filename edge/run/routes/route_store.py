@@ -88,7 +88,7 @@ class RouteStore:
                     newest(records(data, _after_header(data)), saved)
             except Damaged as error:
                 log.error(
-                    "damaged saved routes", code="routes_damaged", file=str(self._path / name), error=str(error)
+                    "saved routes damaged", code="routes_damaged", file=str(self._path / name), error=str(error)
                 )
         return saved
 

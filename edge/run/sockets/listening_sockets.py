@@ -264,7 +264,7 @@ def _admin_socket(
         except OSError as error:
             faults.append(f"{directory}: {error.strerror}")
     if faults:
-        log.warning("no admin socket", code="admin_socket_unavailable", tried=faults)
+        log.warning("admin socket unavailable", code="admin_socket_unavailable", tried=faults)
     return None
 
 

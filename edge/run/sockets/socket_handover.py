@@ -86,7 +86,7 @@ class SocketHandover:
             try:
                 self._hand_over(self._connection)
             except OSError as error:
-                log.warning("sockets not handed over", code="handover_failed", error=str(error))
+                log.warning("listening sockets not handed over", code="handover_failed", error=str(error))
                 self._disconnect()
         else:
             report = b""
@@ -107,7 +107,9 @@ class SocketHandover:
                 return connection
             if not self._refusal_logged:
                 log.warning(
-                    "sockets requested by another user", code="handover_refused", user=peer_of(connection).uid
+                    "listening sockets requested by another user",
+                    code="handover_refused",
+                    user=peer_of(connection).uid,
                 )
             self._refusal_logged = True
             connection.close()
@@ -120,7 +122,7 @@ class SocketHandover:
                 raise OSError(f"{len(descriptors)} sockets for {held.address} do not fit into one message")
             socket.send_fds(connection, [json.dumps(description_of(held)).encode()], descriptors)
         connection.send(b"{}")
-        log.info("sockets handed over to another edge", code="sockets_handed_over")
+        log.info("listening sockets handed over to another edge", code="sockets_handed_over")
 
     def _disconnect(self) -> None:
         assert self._connection is not None
@@ -170,7 +172,9 @@ def inherit(admin: Address) -> tuple[Spare, int] | None:
         connection.close()
         return None
     except OSError as error:
-        log.warning("sockets of a draining edge not received", code="sockets_not_received", error=str(error))
+        log.warning(
+            "listening sockets not received from the draining edge", code="sockets_not_received", error=str(error)
+        )
         Spare(held).close()
         connection.close()
         return None

@@ -115,7 +115,7 @@ def bar(containers: Iterable[ContainerStatus]) -> Text:
 
 
 def notes(environment: EnvironmentStatus) -> Text:
-    """What is remarkable about an environment."""
+    """The remarkable facts about an environment."""
     text = Text()
     if environment.maintenance:
         text.append("maintenance ")

@@ -1,4 +1,4 @@
-"""Traces of one worker: made only when `traces.endpoint` is set, and so is the import of OpenTelemetry."""
+"""Sets up tracing in one worker: OpenTelemetry is imported only when `traces.endpoint` is set."""
 
 import asyncio
 import os

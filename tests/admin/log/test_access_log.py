@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.admin.log.access_log import BATCH, AccessLog
-from edge.admin.log.log_sinks import PIPE_BUF
+from edge.admin.log.log_sinks import DATAGRAM, PIPE_BUF
 from edge.rules.exchange_records import LOG_CONSTANTS, Attempted, Outcome
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import AccessLogSettings
@@ -178,6 +178,17 @@ async def test_a_full_batch_does_not_wait_for_the_timer(pipe, outcome):
         log.write(outcome())
     assert select.select([fd], [], [], 10)[0]
     log.close()
+
+
+async def test_the_smallest_buffer_has_room_for_a_batch_that_its_last_line_filled(tmp_path, outcome):
+    path = tmp_path / "access.log"
+    log = access_log(str(path), buffer=256 * 1024, flush_interval=3600)
+    log.start()
+    many = BATCH // 300
+    for _ in range(many):
+        log.write(outcome())
+    log.close()
+    assert (log.written, log.dropped) == (many, 0)
 
 
 async def test_a_stopped_reader_loses_lines_and_does_not_block(pipe, outcome):
@@ -354,3 +365,44 @@ async def test_an_unexpected_exception_loses_one_batch_only(tmp_path, outcome):
     assert logged[0]["error"] == "ValueError: bad line"
     log.close()
     assert len(lines(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"path": ""},
+        {"format": "logfmt"},
+        {"format": "combined"},
+        {"fields": ("*",)},
+        {"fields": ("time", "status")},
+        {"sample_2xx": 0.5},
+        {"redact_query": ("token",)},
+        {"truncate_addresses": True},
+        {"request_headers": ("accept",)},
+    ],
+)
+async def test_only_usual_lines_are_written_without_a_record(settings):
+    assert AccessLog(AccessLogSettings(**settings), has_usual_lines=True).usual_lines is None
+    assert AccessLog(AccessLogSettings(), has_usual_lines=True).usual_lines is not None
+
+
+async def test_a_line_without_a_record_that_is_too_long_for_the_target_is_refused(tmp_path):
+    log = access_log(f"syslog:{tmp_path}/log.sock")
+    log.start()
+    longest = DATAGRAM - 128
+    assert log.write_line("x" * (longest - 1) + "\n")
+    assert not log.write_line("x" * longest + "\n")
+    log.close()
+    assert log.dropped == 1, "nobody listens"
+
+
+async def test_a_full_batch_of_lines_without_records_does_not_wait_for_the_timer(pipe):
+    path, fd = pipe
+    log = access_log(str(path), flush_interval=3600.0)
+    log.start()
+    line = "x" * 999 + "\n"
+    for _ in range(BATCH // len(line) + 1):
+        assert log.write_line(line)
+    received = read_until(lambda: log.written, fd)
+    assert received == line.encode() * (BATCH // len(line) + 1)
+    log.close()

@@ -1,23 +1,34 @@
 """The status page in Chromium: what it shows and how it moves, keyboard, phone, rights, axe-core, and no fault."""
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from edge.rules.traffic.top_records import Top
+from tests.admin.conftest import admin_servers
 from tests.support.chromium import PHONE, chromium, fits_width, shoot, violations, visits
 from tests.support.staged_status import StagedStatus, busiest, busy, container, environment, healthy
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser():
     async with chromium() as launched:
         yield launched
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def visit(browser):
     async with visits(browser) as visit:
         yield visit
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def serve(explained, snapshot, tmp_path):
+    """As everywhere, on the loop of the browser."""
+    async with admin_servers(explained, snapshot, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

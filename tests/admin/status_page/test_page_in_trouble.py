@@ -2,6 +2,7 @@
 nothing serious, and what is wrong can be read; light, dark and on a phone."""
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from edge.admin.status_page.status_records import (
@@ -13,6 +14,7 @@ from edge.admin.status_page.status_records import (
     WorkerNow,
 )
 from edge.rules.environment_status_records import RecentEvent
+from tests.admin.conftest import admin_servers
 from tests.support.chromium import DESKTOP, PHONE, chromium, fits_width, shoot, violations, visits
 from tests.support.staged_status import StagedStatus, busiest, busy, container, environment
 
@@ -98,13 +100,21 @@ CLIPPED = """() => [...document.querySelectorAll("body *")].filter(element => {
 LOOKS = (("light", DESKTOP, "light"), ("dark", DESKTOP, "dark"), ("phone", PHONE, "light"))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser():
     async with chromium() as launched:
         yield launched
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def serve(explained, snapshot, tmp_path):
+    """As everywhere, on the loop of the browser."""
+    async with admin_servers(explained, snapshot, tmp_path) as start:
+        yield start
+
+
 @pytest.mark.long
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_everything_can_be_read(browser, serve, trouble):
     admin = await serve(status=TROUBLES[trouble]())

@@ -140,7 +140,7 @@ def test_response_to_a_rejected_connection(edge: bytes) -> None:
         assert fields == {
             b"x-styx-error": b"edge_overloaded",
             b"cache-control": b"no-store",
-            b"vary": b"Accept",
+            b"vary": b"Accept, Accept-Language",
             b"content-type": b"text/plain; charset=utf-8",
             b"retry-after": b"2",
             b"content-length": b"%d" % len(body.data),

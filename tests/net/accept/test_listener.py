@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from edge.net.accept.listener import Listener, open_listener
+from edge.net.accept.listener import AT_ONCE, Listener, open_listener
 from edge.net.accept.new_clients import TRUST_MEMO
 from edge.rules.limits.fd_shares import DescriptorShares
 from edge.rules.settings import Settings
@@ -105,7 +105,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_all_that_wait_are_accepted_in_a_few_turns(where: str) -> None:
     async def story(accepting: Accepting) -> None:
         await accepting.listener.start()
-        assert await accepting.turns_until(MANY) < 10
+        assert await accepting.turns_until(MANY) < MANY // 2
 
     play(story, where)
 
@@ -116,6 +116,21 @@ def test_the_time_budget_bounds_accepts_in_one_turn(where: str) -> None:
         assert await accepting.turns_until(MANY) >= MANY // 2
 
     play(story, where, budget=0.0)
+
+
+def test_a_number_bounds_accepts_in_one_turn(where: str) -> None:
+    """Those accepted in one turn are handled in the next: a burst must not keep established connections waiting."""
+
+    async def story(accepting: Accepting) -> None:
+        await accepting.listener.start()
+        before, most = 0, 0
+        while before < MANY:
+            await asyncio.sleep(0)
+            most = max(most, accepting.accepted - before)
+            before = accepting.accepted
+        assert AT_ONCE // 2 <= most <= 2 * (AT_ONCE + 1), "those of this turn, and of the last one"
+
+    play(story, where)
 
 
 def test_open_files_bound_accepts_in_one_turn(where: str) -> None:

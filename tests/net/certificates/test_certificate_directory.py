@@ -103,6 +103,39 @@ def test_while_one_of_two_files_is_new(directory: Directory) -> None:
     assert after is not before
 
 
+@pytest.mark.parametrize(
+    ("gone", "fault"), [("a.pem", ("a.key", "key_without_certificate")), ("a.key", ("a.pem", "unreadable_key"))]
+)
+def test_while_one_of_two_files_is_gone(directory: Directory, gone: str, fault: tuple[str, str]) -> None:
+    directory.write_pair("a", CA.leaf("a.test"))
+    before = directory.read().certificates.find("a.test", WALL)
+    assert before is not None
+    (directory.path / gone).unlink()
+    assert directory.faults() == [fault]
+    assert directory.read().faults[0].names == ("a.test",)
+    assert directory.read().certificates.find("a.test", WALL) is before, "the old pair is served on"
+    directory.write_pair("a", CA.leaf("a.test", number=1))
+    assert directory.faults() == []
+    assert directory.read().certificates.find("a.test", WALL) not in (None, before)
+    for file in ("a.pem", "a.key"):
+        (directory.path / file).unlink()
+    assert not directory.serves("a.test")
+    assert directory.faults() == []
+
+
+def test_certificates_whose_file_is_gone_count_as_pairs(tmp_path: Path) -> None:
+    directory = Directory(tmp_path)
+    directory.reader = CertificateDirectory(str(tmp_path), wall=lambda: WALL, most=2)
+    directory.write_pair("a", CA.leaf("a.test"))
+    directory.write_pair("b", CA.leaf("b.test"))
+    assert directory.read().certificates.count == 2
+    for name in "ab":
+        (tmp_path / f"{name}.pem").unlink()
+    directory.write_pair("c", CA.leaf("c.test"))
+    assert [directory.serves(f"{name}.test") for name in "abc"] == [True, False, True]
+    assert directory.faults() == [("b.key", "key_without_certificate"), ("a.key", "key_without_certificate")]
+
+
 def test_files_with_faults(directory: Directory) -> None:
     directory.write("broken.pem", "nonsense")
     directory.write("nameless.pem", (leaf := CA.leaf()).chain + leaf.key)
@@ -115,6 +148,7 @@ def test_files_with_faults(directory: Directory) -> None:
     os.mkfifo(directory.path / "pipe.pem")
     assert sorted(directory.faults()) == [
         ("broken.pem", "unreadable_chain"),
+        ("dangling.pem", "unreadable_file"),
         ("early.pem", "not_yet_valid"),
         ("folder.pem", "unreadable_file"),
         ("lonely.key", "key_without_certificate"),
@@ -132,6 +166,40 @@ def test_time_goes_on(directory: Directory) -> None:
     directory.wall += 3 * DAY
     assert [directory.serves(name) for name in ("a.test", "b.test")] == [False, True]
     assert directory.read().read == 0
+
+
+@pytest.mark.parametrize("days", [(-30, -1), (2, 30)], ids=["expired", "not yet valid"])
+def test_a_new_certificate_that_is_not_valid_replaces_none(directory: Directory, days: tuple[int, int]) -> None:
+    directory.write_pair("a", CA.leaf("a.test", until=timedelta(days=9)))
+    before = directory.read().certificates.find("a.test", directory.wall)
+    since, until = (timedelta(days=each) for each in days)
+    directory.write_pair("a", CA.leaf("a.test", since=since, until=until))
+    content = directory.read()
+    assert content.certificates.find("a.test", directory.wall) is before is not None
+    assert [(fault.file, fault.names) for fault in content.faults] == [("a.pem", ("a.test",))]
+    directory.wall += 3 * DAY
+    after = directory.read().certificates.find("a.test", directory.wall)
+    assert after is not None
+    assert (after is before) == (days[0] < 0)
+    directory.wall += 7 * DAY
+    assert directory.serves("a.test") == (days[0] > 0)
+
+
+def test_a_link_that_leads_nowhere(directory: Directory) -> None:
+    """The certificate that it led to is served on, until the link is removed or leads somewhere again."""
+    (directory.path / "there").mkdir()
+    leaf = CA.leaf("a.test")
+    directory.write("there/a", leaf.chain + leaf.key)
+    (directory.path / "a.pem").symlink_to("there/a")
+    assert directory.serves("a.test")
+    os.rename(directory.path / "there" / "a", directory.path / "there" / "b")
+    assert directory.faults() == [("a.pem", "unreadable_file")]
+    assert directory.serves("a.test")
+    os.rename(directory.path / "there" / "b", directory.path / "there" / "a")
+    assert directory.faults() == []
+    os.unlink(directory.path / "a.pem")
+    assert not directory.serves("a.test")
+    assert directory.faults() == []
 
 
 def test_links_to_a_directory_that_is_replaced(directory: Directory) -> None:

@@ -5,12 +5,13 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
-from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.certificates.certificate_lookup import NoCertificate
 from edge.rules.tls.client_hello import Alert
 from edge.run.files.directory_watch import watch_directory
 from tests.support.sample_certificates import WALL, authority
@@ -19,7 +20,7 @@ CA = authority()
 
 
 class Reader:
-    def __init__(self, path: Path, **options: float) -> None:
+    def __init__(self, path: Path, **options: Any) -> None:
         self.path = path
         self.files = CertificateFiles(
             CertificateDirectory(str(path), wall=lambda: WALL), wall=lambda: WALL, **options
@@ -87,6 +88,54 @@ async def test_changes_are_watched(reader: Reader) -> None:
     finally:
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
+
+
+async def test_after_a_look_that_took_long_it_rests(tmp_path: Path) -> None:
+    times = iter([0.0, 1000.0])
+    reader = Reader(tmp_path, interval=3600.0, clock=lambda: next(times))
+    task = asyncio.create_task(reader.files.read_on())
+    await until(lambda: reader.files.looks == 1)
+    for _ in range(50):
+        reader.files.look_soon()
+        await asyncio.sleep(0)
+    assert (reader.files.looks, task.done()) == (1, False)
+    task.cancel()
+
+
+async def test_hostnames_that_are_served_no_longer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reader = Reader(tmp_path)
+    for name in "ab":
+        reader.write(name)
+    reader.files.read_now()
+    (tmp_path / "a.pem").unlink()
+    leaf = CA.leaf("c.test")
+    (tmp_path / "b.pem").write_text(leaf.chain + leaf.key)
+    await reader.files.look()
+    await reader.files.look()
+    [event] = [record for record in caplog.records if getattr(record, "code", "") == "certificate_names_dropped"]
+    assert (event.names, event.hostnames) == (2, ["a.test", "b.test"])
+
+
+async def test_explained_by_the_fault_of_its_file(tmp_path: Path) -> None:
+    """Whatever the name of the file."""
+    reader = Reader(tmp_path)
+    leaf = CA.leaf("a.test", "*.b.test")
+    (tmp_path / "both.pem").write_text(leaf.chain + leaf.key)
+    await reader.files.look()
+    assert reader.files.faults == 0
+    (tmp_path / "both.pem").write_text("")
+    await reader.files.look()
+    assert reader.files.faults == 1
+    for hostname in ("a.test", "any.b.test"):
+        explained = reader.files.explain(hostname)
+        assert explained is not None
+        assert (explained.state, explained.names) == ("fresh", ["*.b.test", "a.test"])
+        assert "both.pem: unreadable" in (explained.last_error or "")
+    [ending] = reader.files.ending_first()
+    assert ending.last_error
+    os.rename(tmp_path, tmp_path.with_name("gone"))
+    await reader.files.look()
+    assert reader.files.faults == -1
 
 
 async def test_it_looks_again_after_a_while(tmp_path: Path) -> None:

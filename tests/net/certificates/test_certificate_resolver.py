@@ -1,4 +1,4 @@
-"""The resolver of certificates: one question for many handshakes, waiting, and what is served when it fails."""
+"""The resolver of certificates: one lookup for many handshakes, waiting, and what is served when it fails."""
 
 import asyncio
 import ssl
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.net.certificates import certificate_resolver
-from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.certificates.certificate_lookup import NoCertificate
 from edge.net.certificates.certificate_resolver import CertificateResolver
 from edge.net.certificates.core_api_certificates import CertificateResult
 from edge.net.deferred_queue import DeferredQueue
@@ -23,6 +23,7 @@ from edge.rules.tls.client_hello import Alert
 from tests.support.fake_transports import turns
 from tests.support.sample_certificates import DAY, WALL, authority
 from tests.support.scripted_certificates import ScriptedSource, response_of
+from tests.support.virtual_time import virtually
 
 CA = authority()
 FAR = 1e9
@@ -72,7 +73,7 @@ class Bench:
         return asyncio.create_task(self.lookup(hostname, client))
 
     async def quiet(self) -> None:
-        """Wait until no question is under way."""
+        """Wait until no lookup is under way."""
         async with asyncio.timeout(100):
             while self.resolver.asking:  # noqa: ASYNC110
                 await asyncio.sleep(0)
@@ -109,12 +110,12 @@ async def test_a_lookup(bench: Bench, tmp_path: Path) -> None:
     found = await bench.lookup("a.test")
     assert bench.resolver.find("a.test") is found
     assert await bench.lookup("a.test") is found
-    assert bench.source.questions == [("a.test", None)]
+    assert bench.source.lookups == [("a.test", None)]
     (tmp_path / "c").write_bytes(found.pairs[0].chain_pem() + found.pairs[0].key_pem())
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "c")
 
 
-async def test_one_question_for_all_that_wait(bench: Bench) -> None:
+async def test_one_lookup_for_all_that_wait(bench: Bench) -> None:
     names = [f"{n}.test" for n in range(50)]
     for name in names:
         bench.source.answers[name] = answer(name)
@@ -148,7 +149,7 @@ async def test_those_that_wait_are_released_a_few_per_turn(bench: Bench) -> None
     assert 0 < max(per_turn) <= 8
 
 
-async def test_questions_at_once_are_bounded(made: Callable[..., Bench]) -> None:
+async def test_lookups_at_once_are_bounded(made: Callable[..., Bench]) -> None:
     bench = made(concurrency=8, unknown_hosts=0, unknown_hosts_per_client=0)
     bench.source.hold()
     lookups = [bench.begin(f"{n}.test") for n in range(40)]
@@ -156,7 +157,7 @@ async def test_questions_at_once_are_bounded(made: Callable[..., Bench]) -> None
     bench.source.release()
     await asyncio.gather(*lookups, return_exceptions=True)
     assert bench.source.most_at_once <= 8
-    assert len(bench.source.questions) == 40
+    assert len(bench.source.lookups) == 40
 
 
 async def test_a_wildcard_that_arrives_serves_those_that_wait_for_a_slot(made: Callable[..., Bench]) -> None:
@@ -167,14 +168,14 @@ async def test_a_wildcard_that_arrives_serves_those_that_wait_for_a_slot(made: C
     await turns()
     bench.source.release()
     found = await asyncio.gather(*lookups)
-    assert len(bench.source.questions) == 1
+    assert len(bench.source.lookups) == 1
     assert len(set(found)) == 1
 
 
 async def test_there_is_none(bench: Bench) -> None:
     assert await bench.refusal("a.test") == (UNKNOWN_NAME, "absent")
     assert await bench.refusal("a.test") == (UNKNOWN_NAME, "absent")
-    assert len(bench.source.questions) == 1
+    assert len(bench.source.lookups) == 1
     bench.now += 10
     bench.source.answers["a.test"] = answer("a.test")
     assert await bench.lookup("a.test")
@@ -183,15 +184,15 @@ async def test_there_is_none(bench: Bench) -> None:
 async def test_a_404_that_may_not_be_cached_is_still_a_response(bench: Bench) -> None:
     bench.source.otherwise = CertificateResult(None, cache_control="no-store")
     assert await bench.refusal("a.test") == (UNKNOWN_NAME, "absent")
-    assert len(bench.source.questions) == 1
+    assert len(bench.source.lookups) == 1
 
 
 async def test_it_could_not_be_asked_for(bench: Bench) -> None:
     bench.source.otherwise = DOWN
     assert await bench.refusal("a.test") == (INTERNAL, "failed")
-    assert len(bench.source.questions) == 2, "it tries twice"
+    assert len(bench.source.lookups) == 2, "it tries twice"
     assert await bench.refusal("a.test") == (INTERNAL, "failed")
-    assert len(bench.source.questions) == 2, "for a second it is not asked for again"
+    assert len(bench.source.lookups) == 2, "for a second it is not asked for again"
     bench.now += 1.0
     bench.source.otherwise = answer("a.test")
     assert await bench.lookup("a.test")
@@ -211,7 +212,7 @@ async def test_a_deadline(bench: Bench) -> None:
     bench.source.answers["a.test"] = answer("a.test")
     bench.source.release()
     assert await waiting, "the others wait on"
-    assert len(bench.source.questions) == 1
+    assert len(bench.source.lookups) == 1
 
 
 async def test_who_goes_leaves_the_others_waiting(bench: Bench) -> None:
@@ -233,7 +234,7 @@ async def test_a_stale_one_is_served_at_once(bench: Bench) -> None:
     assert bench.resolver.find("a.test") is first
     assert bench.resolver.find("a.test") is first
     await bench.quiet()
-    assert bench.source.questions == [("a.test", None), ("a.test", '"1"')]
+    assert bench.source.lookups == [("a.test", None), ("a.test", '"1"')]
     renewed = bench.resolver.find("a.test")
     assert renewed is not None
     assert renewed is not first
@@ -247,7 +248,7 @@ async def test_not_modified(bench: Bench) -> None:
     for _ in range(3):
         assert bench.resolver.find("a.test") is first
         await bench.quiet()
-    assert len(bench.source.questions) == 2
+    assert len(bench.source.lookups) == 2
 
 
 async def test_a_304_for_what_is_not_known(bench: Bench) -> None:
@@ -265,12 +266,39 @@ async def test_an_expired_one_is_asked_for_first(bench: Bench) -> None:
     assert second is not first
     bench.source.answers["a.test"] = DOWN
     bench.now += 1
-    assert await bench.lookup("a.test") is second, "served if the question fails"
-    asked = len(bench.source.questions)
-    assert bench.resolver.find("a.test") is second, "and for a moment without a question"
-    assert len(bench.source.questions) == asked
+    assert await bench.lookup("a.test") is second, "served if the lookup fails"
+    asked = len(bench.source.lookups)
+    assert bench.resolver.find("a.test") is second, "and for a moment without a lookup"
+    assert len(bench.source.lookups) == asked
     bench.now += 3600
     assert await bench.lookup("a.test") is second
+
+
+def test_handshakes_wait_a_moment_once_for_a_core_api_that_hangs() -> None:
+    async def story() -> None:
+        bench, loop = Bench(timeout=5.0), asyncio.get_running_loop()
+        bench.source.answers["a.test"] = answer("a.test", cache_control=EXPIRED)
+        known = await bench.lookup("a.test")
+        bench.source.hold()
+        bench.now += 1.0
+        began = loop.time()
+        assert await bench.lookup("a.test") is known
+        assert loop.time() - began == pytest.approx(0.25, abs=0.01)
+        assert bench.resolver.find("a.test") is known, "others are served at once"
+        await asyncio.sleep(6.0)
+        assert bench.resolver.asking == 0
+        bench.now += 3600.0
+        began = loop.time()
+        assert await bench.lookup("a.test") is known, "the last lookup failed"
+        assert loop.time() - began < 0.01
+        assert bench.resolver.asking == 1, "but it is asked for"
+        bench.source.answers["a.test"] = answer("a.test", number=1)
+        bench.source.release()
+        await asyncio.sleep(1.0)
+        assert bench.resolver.find("a.test") is not known
+        await bench.resolver.close()
+
+    virtually(story())
 
 
 async def test_the_core_api_is_gone_until_the_certificate_ends(bench: Bench) -> None:
@@ -308,25 +336,25 @@ async def test_a_certificate_that_is_being_issued_is_waited_for(bench: Bench) ->
     bench.source.answers["a.test"] = lambda: answers.pop(0)
     lookups = [bench.begin("a.test") for _ in range(5)]
     assert len(set(await asyncio.gather(*lookups))) == 1
-    assert len(bench.source.questions) == 3
+    assert len(bench.source.lookups) == 3
 
 
 async def test_it_is_not_waited_for_beyond_the_deadline(bench: Bench) -> None:
     bench.source.answers["a.test"] = CertificateResult(None, retry_after=5.0)
     assert await bench.refusal("a.test", seconds=3.0) == (INTERNAL, "issuing")
     assert await bench.refusal("a.test", seconds=4.9) == (INTERNAL, "issuing")
-    assert len(bench.source.questions) == 1, "it is not asked again before"
+    assert len(bench.source.lookups) == 1, "it is not asked again before"
     bench.now += 5
     bench.source.answers["a.test"] = answer("a.test")
     assert await bench.lookup("a.test")
 
 
-async def test_who_comes_while_it_is_issued_waits_for_the_next_question(bench: Bench) -> None:
+async def test_who_comes_while_it_is_issued_waits_for_the_next_lookup(bench: Bench) -> None:
     bench.source.answers["a.test"] = CertificateResult(None, retry_after=0.2)
     assert await bench.refusal("a.test", seconds=0.1) == (INTERNAL, "issuing")
     bench.source.answers["a.test"] = answer("a.test")
     assert await bench.lookup("a.test", seconds=3.0)
-    assert len(bench.source.questions) == 2
+    assert len(bench.source.lookups) == 2
 
 
 async def test_the_old_one_serves_while_the_new_one_is_issued(bench: Bench) -> None:
@@ -336,7 +364,7 @@ async def test_the_old_one_serves_while_the_new_one_is_issued(bench: Bench) -> N
     bench.now += 1
     assert await bench.lookup("a.test") is first
     assert await bench.lookup("a.test") is first
-    assert len(bench.source.questions) == 2
+    assert len(bench.source.lookups) == 2
 
 
 async def test_results_are_counted(bench: Bench) -> None:
@@ -418,10 +446,10 @@ async def test_a_change_event(bench: Bench) -> None:
     bench.resolver.all_changed()
     assert bench.resolver.find("a.test") is not None
     await bench.quiet()
-    assert len(bench.source.questions) == 3
+    assert len(bench.source.lookups) == 3
 
 
-async def test_a_change_during_the_question(bench: Bench) -> None:
+async def test_a_change_during_the_lookup(bench: Bench) -> None:
     bench.source.answers["a.test"] = answer("a.test")
     bench.source.hold()
     waiting = bench.begin("a.test")
@@ -442,7 +470,7 @@ async def test_an_invalidation(bench: Bench) -> None:
     assert bench.resolver.invalidate("a.test")
     assert bench.resolver.find("a.test") is None
     assert (await bench.lookup("a.test")).generation == 1
-    assert bench.source.questions[-1] == ("a.test", None), "a complete response is asked for"
+    assert bench.source.lookups[-1] == ("a.test", None), "a complete response is asked for"
     assert not bench.resolver.invalidate("b.test")
 
 
@@ -457,10 +485,42 @@ async def test_unknown_names_are_charged_to_who_names_them(made: Callable[..., B
         _, reason = await bench.refusal(f"{number}.test", seconds=0.01)
         refused += reason == "refused"
     assert refused > 10
-    assert len(bench.source.questions) < 20
+    assert len(bench.source.lookups) < 20
     assert await bench.refusal("a.test", seconds=0.01) == (INTERNAL, "refused")
     assert await bench.lookup("a.test", "198.51.100.1"), "not to others"
     assert await bench.lookup("a.test"), "and not for a name that is known"
+
+
+async def test_what_is_known_to_be_refused_is_refused_at_once(made: Callable[..., Bench]) -> None:
+    bench = made(unknown_hosts_per_client=1)
+    refuse, client = bench.resolver.refuse, "192.0.2.7"
+    assert refuse("0.test", client) is None, "it has to be asked for"
+    for number in range(20):
+        await bench.refusal(f"{number}.test", client, seconds=0.01)
+    counted = bench.resolver.results["refused"]
+    absent, refused = refuse("0.test", "198.51.100.1"), refuse("new.test", client)
+    assert absent is not None
+    assert refused is not None
+    assert (absent.alert, absent.reason) == (UNKNOWN_NAME, "absent")
+    assert (refused.alert, refused.reason) == (INTERNAL, "refused")
+    assert bench.resolver.results["refused"] == counted + 1
+    assert refuse("new.test", "198.51.100.1") is None, "only who has asked for too many"
+
+
+async def test_what_is_asked_for_or_known_is_not_refused(made: Callable[..., Bench]) -> None:
+    bench = made(unknown_hosts_per_client=1)
+    for number in range(20):
+        await bench.refusal(f"{number}.test", seconds=0.01)
+    bench.source.answers["a.test"] = answer("a.test", cache_control=EXPIRED)
+    bench.source.hold()
+    asked = bench.begin("a.test", "198.51.100.1")
+    await turns()
+    assert bench.resolver.refuse("a.test", "192.0.2.7") is None, "the lookup of another client will tell"
+    bench.source.release()
+    await asked
+    bench.now += 1.0
+    assert bench.resolver.find("a.test") is None, "it has expired"
+    assert bench.resolver.refuse("a.test", "192.0.2.7") is None, "but there is one"
 
 
 async def test_names_that_exist_are_free(made: Callable[..., Bench]) -> None:
@@ -476,14 +536,14 @@ async def test_a_flood_of_names_asks_no_more_than_unknown_hosts_may(made: Callab
         bench.resolver.lookup(f"{n}.test", f"192.0.{n // 250}.{n % 250}", deadline=1000.05) for n in range(500)
     ]
     await asyncio.gather(*lookups, return_exceptions=True)
-    assert len(bench.source.questions) <= 2 * 10 + 2
+    assert len(bench.source.lookups) <= 2 * 10 + 2
 
 
 async def test_the_edge_itself_is_not_limited(made: Callable[..., Bench]) -> None:
     bench = made(unknown_hosts=0.001)
     for number in range(5):
         assert await bench.refusal(f"{number}.test", None) == (UNKNOWN_NAME, "absent")
-    assert len(bench.source.questions) == 5
+    assert len(bench.source.lookups) == 5
 
 
 async def test_who_waits_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,8 +556,8 @@ async def test_who_waits_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatc
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_questions_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate_resolver, "MOST_QUESTIONS", 3)
+async def test_lookups_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate_resolver, "MOST_LOOKUPS", 3)
     bench.source.hold()
     waiting = [bench.begin(f"{n}.test", None) for n in range(3)]
     await turns()
@@ -513,10 +573,10 @@ async def test_an_outage_is_not_waited_for_by_each_name(bench: Bench) -> None:
     bench.source.otherwise = DOWN
     for number in range(8):
         assert await bench.refusal(f"{number}.test", None) == (INTERNAL, "failed")
-    asked = len(bench.source.questions)
+    asked = len(bench.source.lookups)
     for number in range(8, 100):
         assert await bench.refusal(f"{number}.test", None) == (INTERNAL, "failed")
-    assert len(bench.source.questions) == asked, "the circuit is open"
+    assert len(bench.source.lookups) == asked, "the circuit is open"
     assert bench.resolver.find("a.test") is known
     bench.source.otherwise, bench.source.answers["a.test"] = CertificateResult(None), answer("a.test")
     bench.now += 10
@@ -534,12 +594,12 @@ async def test_an_expired_one_is_served_while_the_circuit_is_open(bench: Bench) 
     for number in range(8):
         await bench.refusal(f"{number}.test", None)
     await bench.quiet()
-    asked = len(bench.source.questions)
+    asked = len(bench.source.lookups)
     for _ in range(20):
         bench.now += 0.001
         bench.table.mark_stale("a.test", bench.now)
         assert await bench.lookup("a.test") is known
-    assert len(bench.source.questions) == asked
+    assert len(bench.source.lookups) == asked
 
 
 async def test_the_end(made: Callable[..., Bench]) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.certificates.certificate_lookup import NoCertificate
 from edge.net.certificates.certificate_resolver import CertificateResolver
 from edge.net.certificates.core_api_certificates import CertificateResult
 from edge.net.deferred_queue import DeferredQueue
@@ -150,7 +150,7 @@ async def test_the_core_api_is_gone(server: Server) -> None:
 async def test_an_address(server: Server) -> None:
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         await server.answer(Client(None))
-    assert server.source.questions == []
+    assert server.source.lookups == []
 
 
 async def test_a_client_that_is_no_client() -> None:

@@ -259,3 +259,13 @@ def test_a_response_to_a_head_request_is_none_that_may_be_repeated() -> None:
     response = head_reader.response(head, to_head=True)
     assert isinstance(response, Response)
     assert not head_reader.is_repeated(response, head)
+
+
+def test_a_request_is_current_for_the_limits_that_it_was_read_by() -> None:
+    reader = new_head_reader()
+    request = reader.request(b"GET / HTTP/1.1" + FIELDS)
+    assert reader.is_current(request)
+    assert not reader.closed().is_current(request)
+    assert not reader.is_current(NO_REQUEST)
+    reader.reconfigure(HeadValidator(LimitSettings(), ForwardingSettings()))
+    assert not reader.is_current(request)

@@ -227,6 +227,26 @@ class TestEach:
             code = error.code
         assert code
 
+    @pytest.mark.parametrize("most", [10, 100, 1000, 16384])
+    def test_errors_behind_a_piece_of_output(self, kind, most):
+        """That ended within a frame of a response, because the client took no more."""
+        session, _ = begun(kind)
+        session.receive(get(1))
+        session.send_head(1, [(b":status", b"200")], ended=False)
+        session.send_body(1, b"\0\0\x08\7\0\0\0\0\0" * 5000, ended=False)
+        taken = session.take_output(most)
+        assert len(taken) == most
+        try:
+            session.receive(frame(6, 0, 0, b"1"))
+            while session.has_output and (piece := session.take_output(most)):
+                taken += piece
+        except SessionError as error:
+            code: ErrorCode | None = error.code
+        else:
+            assert said(taken)[-1][0] == 7
+            code = session.failure
+        assert code is ErrorCode.FRAME_SIZE_ERROR
+
     def test_an_extended_connect(self, kind):
         session, recorder = begun(kind)
         session.receive(

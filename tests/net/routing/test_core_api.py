@@ -201,4 +201,4 @@ async def test_no_connection(core):
 async def test_a_hostname_is_encoded_in_the_path(core):
     async with Asked(core) as asked:
         await asked.api.ask("a/../b?c#d", None)
-    assert core.questions == ["a/../b?c#d"]
+    assert core.lookups == ["a/../b?c#d"]

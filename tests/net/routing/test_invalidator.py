@@ -12,12 +12,12 @@ from edge.net.routing.core_api import LookupResult
 from edge.net.routing.invalidator import IN_USE
 from edge.net.time_slices import TimeSlices
 from edge.rules.routing.change_records import Change
+from edge.rules.routing.freshness import Freshness
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.refresh_schedule import RefreshSchedule
 from edge.rules.routing.route_records import record_of
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
-from edge.rules.routing.routes import Freshness
 from edge.rules.routing.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
 from tests.net.routing.test_resolver import Case

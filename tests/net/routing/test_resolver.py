@@ -174,21 +174,24 @@ async def test_the_deadline_includes_the_wait_for_a_slot():
     assert case.results == [None, None]
 
 
-async def test_only_a_lookup_that_had_a_slot_shows_that_the_core_api_is_slow():
-    case = Case(timeout=0.02, concurrency=1)
-    case.resolve("a.test")
-    await turns()
-    case.resolver._settings = case.resolver._settings.model_copy(update={"timeout": 0.01})
-    case.resolve("b.test")
-    await asyncio.wait_for(wait_for_results(case), 100)
-    assert case.core.asked == ["a.test"]
-    assert case.core.timeouts == 0
-    failure = case.resolver.lookup_state("b.test").failure
-    assert failure is not None
-    assert failure.error == "no response within 0.01 s, and no free slot of core_api.concurrency"
-    await asyncio.wait_for(wait_for_results(case, 2), 100)
-    assert case.core.timeouts == 1
-    await case.resolver.close()
+def test_only_a_lookup_that_had_a_slot_shows_that_the_core_api_is_slow():
+    async def story():
+        case = Case(timeout=0.02, concurrency=1)
+        case.resolve("a.test")
+        await turns()
+        case.resolver._settings = case.resolver._settings.model_copy(update={"timeout": 0.01})
+        case.resolve("b.test")
+        await wait_for_results(case)
+        assert case.core.asked == ["a.test"]
+        assert case.core.timeouts == 0
+        failure = case.resolver.lookup_state("b.test").failure
+        assert failure is not None
+        assert failure.error == "no response within 0.01 s, and no free slot of core_api.concurrency"
+        await wait_for_results(case, 2)
+        assert case.core.timeouts == 1
+        await case.resolver.close()
+
+    virtually(story())
 
 
 async def test_concurrent_lookups_are_bounded():
@@ -538,6 +541,78 @@ def test_a_known_route_is_served_when_the_core_api_hangs():
         await asyncio.wait_for(wait_for_results(case, 7), 100)
         assert route in case.results
         assert case.results.count(None) == 5
+        await case.resolver.close()
+
+    virtually(story())
+
+
+class ExpiredCase(Case):
+    """A known route that has expired, on the clock of the loop."""
+
+    async def begin(self):
+        loop = asyncio.get_running_loop()
+        [self.route] = await self.learn("known.test")
+        self.ahead = self.route.expired_at + 1.0 - loop.time()
+        self.resolver._clock = lambda: loop.time() + self.ahead
+        self.began = loop.time()
+
+    async def seconds(self, *, again=False):
+        """How long a request of now waits for its route."""
+        loop, count = asyncio.get_running_loop(), len(self.results)
+        began = loop.time()
+        if again:
+            self.resolver.resolve_again("known.test", self.results.append)
+        else:
+            self.resolve("known.test")
+        await wait_for_results(self, count + 1)
+        assert self.results[-1] is self.route
+        return loop.time() - began
+
+
+def test_requests_for_an_expired_route_wait_a_moment_once_for_a_core_api_that_hangs():
+    async def story():
+        case = ExpiredCase(timeout=5.0)
+        await case.begin()
+        assert await case.seconds() == pytest.approx(0.25, abs=0.01)
+        assert case.route.no_lookup_before > case.resolver._clock(), "others are served as with a stale route"
+        await asyncio.sleep(5.0)
+        assert case.route.last_error is not None
+        case.ahead += 10.0
+        assert await case.seconds() < 0.01, "the last lookup has failed"
+        await turns()
+        assert case.core.asked == ["known.test"] * 3, "but it is looked up"
+        case.core.respond("known.test", generation=2)
+        await turns()
+        case.ahead += 1000.0
+        [case.route] = [case.resolver.table.peek("known.test")]
+        assert case.route.response.generation == 2
+        assert await case.seconds() == pytest.approx(0.25, abs=0.01), "it has succeeded meanwhile"
+        await case.resolver.close()
+
+    virtually(story())
+
+
+def test_a_request_whose_backends_fail_waits_for_the_whole_lookup():
+    async def story():
+        case = ExpiredCase(timeout=5.0)
+        await case.begin()
+        assert await case.seconds(again=True) == pytest.approx(5.0, abs=0.01)
+        await case.resolver.close()
+
+    virtually(story())
+
+
+def test_an_expired_route_is_replaced_by_the_response_if_it_comes_at_once():
+    async def story():
+        case = ExpiredCase(timeout=5.0)
+        await case.begin()
+        case.resolve("known.test")
+        await turns()
+        case.core.respond("known.test", generation=2)
+        await wait_for_results(case, 2)
+        assert case.results[-1].response.generation == 2
+        await asyncio.sleep(1.0)
+        assert len(case.results) == 2, "each request has one result"
         await case.resolver.close()
 
     virtually(story())

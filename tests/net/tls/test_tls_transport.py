@@ -173,6 +173,25 @@ async def test_half_a_record_stays_with_its_connection() -> None:
     assert (first.app.received, second.app.received) == (b"in two halves", b"whole")
 
 
+@VERSIONS
+@pytest.mark.parametrize("size", [1, 4096, 16384])
+@pytest.mark.parametrize("last", [1, 30, 1000])
+@pytest.mark.parametrize("behind", [b"", b"behind it"])
+async def test_a_short_read_may_end_a_long_record(
+    version: ssl.TLSVersion, size: int, last: int, behind: bytes
+) -> None:
+    made = connection(BioPair(), version)
+    body = bytes(range(256)) * 64
+    made.client.write(body[:size])
+    record = made.from_client.read()
+    made.deliver(record[:-last])
+    assert made.app.received == b""
+    if behind:
+        made.client.write(behind)
+    made.deliver(record[-last:] + made.from_client.read())
+    assert made.app.received == body[:size] + behind
+
+
 # the handshake
 
 

@@ -164,3 +164,21 @@ def test_a_failed_read_does_not_stop_the_others(turns: Turns, caplog: pytest.Log
     [record] = caplog.records
     assert record.code == "deferred_read_failed"  # type: ignore[attr-defined]
     assert reads(turns, 0.0001) == 20, "the deferred reads are over"
+
+
+def test_who_stays_behind_what_is_deferred_has_no_time_of_its_own(turns: Turns) -> None:
+    done: list[str] = []
+
+    def read() -> None:
+        done.append("deferred")
+        assert turns.budget.begin_behind_deferred(), "its turn has come"
+        turns.takes(PER_TURN)
+
+    assert turns.budget.begin_behind_deferred(), "nothing is deferred"
+    turns.budget.defer(read)
+    turns.budget.defer(read)
+    for _ in range(2):
+        assert not turns.budget.begin_behind_deferred()
+        turns.next()
+    assert done == ["deferred", "deferred"]
+    assert turns.budget.begin_behind_deferred()

@@ -13,7 +13,7 @@ from edge.rules.acme.issuance_times import (
     MOST_RETRY_AFTER,
     SHORTEST_ARI,
     authority_pause,
-    next_renewal_question,
+    next_renewal_check,
     renewal_time,
     retry_pause,
     time_in_window,
@@ -93,5 +93,5 @@ def test_in_the_window_that_the_authority_suggests(window, rand, at):
     ("retry_after", "seconds"),
     [(None, ARI_PERIOD), (HOUR, HOUR), (0.0, SHORTEST_ARI), (1e9, LONGEST_ARI)],
 )
-def test_the_next_question(retry_after, seconds):
-    assert next_renewal_question(1000.0, retry_after) == 1000.0 + seconds
+def test_the_next_check(retry_after, seconds):
+    assert next_renewal_check(1000.0, retry_after) == 1000.0 + seconds

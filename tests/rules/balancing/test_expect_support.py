@@ -20,17 +20,17 @@ def test_the_first_timeout_is_short_and_grows_with_the_connect_time(connect, sec
 
 def test_while_the_first_waits_no_other_upload_asks():
     memory = ExpectMemory()
-    memory.record_question(NOW, FIRST_TIMEOUT)
+    memory.record_expect(NOW, FIRST_TIMEOUT)
     assert not timeout_of(memory, NOW + FIRST_TIMEOUT / 2)
     assert timeout_of(memory, NOW + FIRST_TIMEOUT) == FIRST_TIMEOUT, "its client left, or its body was complete"
 
 
 def test_backends_that_support_it_are_always_asked():
     memory = ExpectMemory()
-    memory.record_question(NOW, FIRST_TIMEOUT)
+    memory.record_expect(NOW, FIRST_TIMEOUT)
     memory.record_response()
     assert timeout_of(memory) == TIMEOUT
-    memory.record_question(NOW, TIMEOUT)
+    memory.record_expect(NOW, TIMEOUT)
     assert timeout_of(memory) == TIMEOUT, "many at once"
 
 
@@ -40,7 +40,7 @@ def test_backends_that_ignore_it_are_asked_again_in_ten_minutes():
     memory.record_silence(NOW)
     assert not timeout_of(memory, NOW + SILENT_FOR - 1)
     assert timeout_of(memory, NOW + SILENT_FOR) == FIRST_TIMEOUT
-    memory.record_question(NOW + SILENT_FOR, FIRST_TIMEOUT)
+    memory.record_expect(NOW + SILENT_FOR, FIRST_TIMEOUT)
     memory.record_silence(NOW + SILENT_FOR)
     assert not timeout_of(memory, NOW + 2 * SILENT_FOR - 1)
 
@@ -48,7 +48,7 @@ def test_backends_that_ignore_it_are_asked_again_in_ten_minutes():
 def test_another_upload_does_not_shorten_a_silence():
     memory = ExpectMemory()
     memory.record_silence(NOW)
-    memory.record_question(NOW, TIMEOUT)  # sent with Expect all the same: "always"
+    memory.record_expect(NOW, TIMEOUT)  # sent with Expect all the same: "always"
     assert not timeout_of(memory, NOW + 2 * TIMEOUT)
 
 

@@ -1,6 +1,7 @@
 """The table of certificates: what is used, what is asked for, and what is believed."""
 
 import time
+import weakref
 from math import inf
 from typing import Any
 
@@ -186,7 +187,7 @@ def test_a_certificate_ends_what_was_known_without_it() -> None:
         table.mark_stale("a.test", table.now)
 
 
-def test_a_failed_question() -> None:
+def test_a_failed_lookup() -> None:
     table = Table()
     table.failed("a.test")
     assert table.look("a.test") == (State.FAILED, None, None)
@@ -195,14 +196,14 @@ def test_a_failed_question() -> None:
     assert table.state("a.test") is State.UNKNOWN
 
 
-def test_a_failed_question_for_a_known_name() -> None:
+def test_a_failed_lookup_for_a_known_name() -> None:
     table = Table()
     table.add("a.test")
     table.now += 200
     assert table.state("a.test") is State.EXPIRED
     table.failed("a.test", pause=2.0)
     assert table.look("a.test").ask_for is None
-    assert table.state("a.test") is State.STALE, "it is used without a question for a moment"
+    assert table.state("a.test") is State.STALE, "it is used without a lookup for a moment"
     assert table.last_error("a.test") == "it failed"
     table.now += 2
     assert table.state("a.test") is State.EXPIRED
@@ -434,6 +435,27 @@ def test_nothing_grows_when_certificates_are_replaced() -> None:
     assert len(table) == 1
     assert len(table._ends) < 1100
     assert table.size == certificate("a.test", generation=4999).size
+
+
+class _Watched(Certificate):
+    """One to which there can be weak references: it has no slots."""
+
+
+def test_a_certificate_that_has_left_the_table_is_freed_with_its_key() -> None:
+    table = Table(capacity=3)
+    table.add("ends-first.test", days=1)  # first in the heap: those behind it stay there when they have left
+    left = []
+    for generation in range(1, 101):
+        made = certificate("a.test", generation=generation)
+        watched = _Watched(made.names, made.pairs, made.alpn, generation)
+        left.append(weakref.ref(watched))
+        table.put("a.test", watched, cache_control=LONG, now=table.now, wall=table.wall, rand=0.0)
+    del watched
+    assert len(table._ends) == 101
+    assert sum(each() is not None for each in left) == 1, "the one that is in use"
+    for number in range(3):
+        table.add(f"{number}.test")
+    assert left[-1]() is None, "evicted"
 
 
 names = st.sampled_from(["a.test", "b.test", "x.s.test", "y.s.test", "*.s.test", "s.test"])

@@ -23,7 +23,7 @@ def test_a_lifetime() -> None:
     known = known_for()
     known.renew(Lifetime(100.0, 20.0, 50.0), NOW, WALL)
     assert (known.fresh_until, known.expired_at, known.gone_at) == (NOW + 100, NOW + 120, NOW + 150)
-    assert known.no_question_before == NOW + 90
+    assert known.no_lookup_before == NOW + 90
     known.renew(Lifetime(100.0, inf, inf), NOW, WALL, shortened=0.2)
     assert (known.fresh_until, known.gone_at) == (NOW + 80, inf)
 
@@ -43,7 +43,7 @@ def test_it_is_stale_ahead_of_its_end(days: float, of: float, ahead: float) -> N
     known = known_for(days, of)
     known.renew(Lifetime(1000 * DAY, 0.0, 0.0), NOW, WALL)
     assert known.fresh_until == pytest.approx(NOW + days * DAY - ahead)
-    assert known.no_question_before == known.fresh_until
+    assert known.no_lookup_before == known.fresh_until
     assert known.expired_at == NOW + 1000 * DAY, "it may be used meanwhile"
 
 
@@ -51,9 +51,9 @@ def test_one_that_ends_soon_is_not_asked_for_at_each_use() -> None:
     known = known_for(days=1)
     known.renew(Lifetime(DAY, inf, inf), NOW, WALL)
     assert known.fresh_until == NOW
-    assert known.no_question_before == NOW + RENEW_AGAIN_AFTER
+    assert known.no_lookup_before == NOW + RENEW_AGAIN_AFTER
     known.renew(Lifetime(60.0, inf, inf), NOW, WALL)
-    assert known.no_question_before == NOW + 60
+    assert known.no_lookup_before == NOW + 60
 
 
 def test_doubts() -> None:

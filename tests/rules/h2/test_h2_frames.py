@@ -7,12 +7,13 @@ from edge.rules.h2.h2_frames import (
     MOST_CREDIT,
     MOST_GAPS,
     MOST_RESETS,
+    MOST_SETTINGS,
     PER_SECOND,
     PREFACE,
     ErrorCode,
     FrameGuard,
     GoAwayReason,
-    goaway_code,
+    OutputFrames,
     goaway_frame,
 )
 from tests.corpus_h2.frames import (
@@ -55,7 +56,7 @@ def test_streams_are_noted_when_their_block_is_whole(size):
     guard, bytes_of, opened = begun(), get(1) + post(3) + data(3, b"x" * 50) + get(5), []
     for at in range(0, len(bytes_of), size):
         assert guard.scan(bytes_of[at : at + size], {1, 3}, 0.0) is None
-        opened += guard.opened
+        opened += guard.opened or []
     assert opened == [1, 3, 5]
     assert guard.highest == 5
 
@@ -63,7 +64,7 @@ def test_streams_are_noted_when_their_block_is_whole(size):
 def test_a_block_in_several_frames():
     guard = begun()
     assert guard.scan(headers(1, b"abc", flags=0), {}, 0.0) is None
-    assert guard.opened == []
+    assert guard.opened is None
     assert guard.scan(frame(9, 0, 1, b"d") + frame(9, 4, 1, b"e"), {}, 0.0) is None
     assert guard.opened == [1]
 
@@ -168,9 +169,21 @@ def test_empty_data_in_padding():
 
 def test_a_goaway():
     assert goaway_frame(5, ErrorCode.ENHANCE_YOUR_CALM) == goaway(5, 11)
-    assert goaway_code(ping() + goaway(1, 5)) == 5
-    assert goaway_code(ping()) is None
-    assert goaway_code(ping()[:5]) is None
+    assert OutputFrames().follow(ping() + goaway(1, 5)) == 5
+    assert OutputFrames().follow(ping()) is None
+    assert OutputFrames().follow(ping()[:5]) is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 9, 16, 17, 30, 1000])
+def test_the_code_of_a_goaway_in_pieces(size):
+    """What looks like one within a body is none."""
+    output = data(1, goaway(1, 7) * 3, ended=False) + ping() + goaway(1, 5) + ping()
+    frames = OutputFrames()
+    found = [frames.follow(output[at : at + size]) for at in range(0, len(output), size)]
+    assert [code for code in found if code is not None] == [5]
+    assert not frames.is_cut
+    frames.follow(output[:-1])
+    assert frames.is_cut
 
 
 @pytest.mark.parametrize("size", [1, 5, 9, 10, 1000])
@@ -182,7 +195,7 @@ def test_padding_that_is_longer_than_its_frame_ends_the_connection(kind, payload
     pieces = (guard.scan(bytes_of[at : at + size], {1}, 0.0) for at in range(0, len(bytes_of), size))
     violation = next(filter(None, pieces))
     assert (violation.code, violation.reason) == (ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL)
-    assert 3 not in guard.opened
+    assert 3 not in (guard.opened or [])
 
 
 @pytest.mark.parametrize("size", [1, 9, 1000])
@@ -201,3 +214,10 @@ def test_a_priority_update_on_a_stream_ends_the_connection_before_what_is_behind
     violation = guard.scan(update + request, (), 0.0)
     assert violation is not None
     assert violation.code is ErrorCode.PROTOCOL_ERROR
+
+
+def test_too_many_settings_in_one_frame():
+    assert begun().scan(settings(*[(1, 4096)] * MOST_SETTINGS), {}, 0.0) is None
+    violation = begun().scan(settings(*[(1, 4096)] * (MOST_SETTINGS + 1)), {}, 0.0)
+    assert violation is not None
+    assert (violation.code, violation.reason) == (ErrorCode.ENHANCE_YOUR_CALM, GoAwayReason.SETTINGS_FLOOD)

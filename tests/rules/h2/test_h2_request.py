@@ -1,9 +1,20 @@
 """Header lists of HTTP/2 as heads of HTTP/1.1."""
 
+import sys
+
 import pytest
 
-from edge.rules.h2.h2_request import LONGEST, MEMO_SIZE, REMEMBERED, CountedBody, RequestHeads, trailer_fields
+from edge.rules.h2.h2_request import (
+    LONGEST,
+    LONGEST_PATH,
+    MEMO_SIZE,
+    REMEMBERED,
+    CountedBody,
+    RequestHeads,
+    trailer_fields,
+)
 from edge.rules.http.framing import BadBody, RejectedRequest
+from edge.rules.http.head_validation import Request
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
 
@@ -182,6 +193,36 @@ def test_a_path_elsewhere_is_not_that_of_a_cached_list(headers):
     heads = cached([*GET, (b"x-a", b"b")])
     with pytest.raises(RejectedRequest):
         head(headers, heads=heads)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(LONGEST_PATH, 1), (LONGEST_PATH + 1, 0)])
+def test_no_long_path_is_kept(size, kept):
+    heads, path = cached(GET), b"/" * size
+    request = with_path(path)
+    before = sys.getrefcount(path)
+    for _ in range(2):
+        assert head(request, heads=heads) == b"GET " + path + b" HTTP/1.1\r\nhost: shop.test\r\n\r\n"
+    assert sys.getrefcount(path) == before + kept
+
+
+def test_lists_in_turns_make_their_own_heads():
+    lists = [GET, with_path(b"/b"), [*GET, (b"x-a", b"b")], with_path(b"/c", [*GET, (b"x-a", b"b")])]
+    heads = RequestHeads()
+    for _ in range(3):
+        for headers in lists:
+            assert head(headers, heads=heads) == head(headers)
+
+
+def test_the_last_request_stands_for_the_same_list_only():
+    heads, request = RequestHeads(), Request.refused()
+    assert heads.repeated((), b"") is None
+    heads.remember(tuple(GET), b"http", request)
+    assert heads.repeated(tuple(GET), b"http") is request
+    assert heads.repeated(tuple(GET), b"") is None
+    for other in (with_path(b"/b"), [*GET, (b"x-a", b"b")], GET[:3], [GET[0], GET[2], GET[1], GET[3]]):
+        assert heads.repeated(tuple(other), b"http") is None
+    heads.remember(tuple(with_path(b"/b")), b"http", Request.refused())
+    assert heads.repeated(tuple(GET), b"http") is None
 
 
 def test_a_list_is_cached_for_one_scheme():

@@ -5,32 +5,11 @@ import pytest
 from edge.rules.http.field_filter import MEMO_LONGEST, MEMO_SIZE, PASS, Sifted, request_filter, response_filter
 from edge.rules.http.framing import MAX_MEMBERS, BadResponse, RejectedRequest, TooManyMembers
 from edge.rules.http.hop_by_hop import tokens
-from edge.rules.http.messages import Fields, fields_of
+from edge.rules.http.messages import fields_of
 from edge.rules.outcomes import Cause
+from tests.support.forwarded_fields import passed, passed_back
 
 MANY = 1000
-
-
-def passed(fields: Fields) -> Fields:
-    """The fields of a request that reach the backend as they are."""
-    return parsed(b"".join(request_filter().sift(fields)[0]))
-
-
-def passed_back(fields: Fields) -> Fields:
-    """The fields of a response that reach the client as they are."""
-    return parsed(b"".join(response_filter().sift(fields)[0]))
-
-
-def parsed(lines: bytes) -> Fields:
-    """A strict reading of header lines."""
-    fields: Fields = []
-    for line in lines.splitlines(keepends=True):
-        name, colon, value = line.partition(b": ")
-        assert name
-        assert colon
-        assert value.endswith(b"\r\n")
-        fields.append((name, value[:-2]))
-    return fields
 
 
 # The filter

@@ -1,5 +1,6 @@
 """Message framing: lengths and codings, rejected heads, and the chunked decoder with any split of its input."""
 
+import gc
 from itertools import pairwise
 from time import thread_time
 from timeit import repeat
@@ -428,3 +429,15 @@ def test_each_byte_of_a_size_is_judged() -> None:
             else:
                 with pytest.raises(BadBody):
                     body.feed(line + b"\r\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"5\r\nab", b"2\r\nab", b"0\r\nX: ", b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n"])
+def test_a_chunked_body_leaves_no_cycle_of_references(data):
+    """In whatever state it is given up, its memory is free at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        read(ChunkedBody(LIMITS), [data])
+        assert not any(type(found) is ChunkedBody for found in gc.get_objects())
+    finally:
+        gc.enable()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.http.field_filter import PASS, request_filter, response_filter
+from edge.rules.http.field_filter import PASS, request_filter
 from edge.rules.http.framing import MAX_MEMBERS, FieldValues, Framing
 from edge.rules.http.hop_by_hop import (
     ClientInfo,
@@ -19,6 +19,7 @@ from edge.rules.http.hop_by_hop import (
 from edge.rules.http.messages import Fields
 from edge.rules.tls.client_certificate_fields import CERTIFICATE_FIELDS
 from edge.rules.traffic.listener_counts import ListenerCounts
+from tests.support.forwarded_fields import parsed, passed
 
 quickly = settings(max_examples=25, deadline=None)
 
@@ -40,28 +41,6 @@ SPOOFED = {
     b"x-url-scheme": [b"https"],
     b"x-request-id": [b"evil"],
 }
-
-
-def passed(fields: Fields) -> Fields:
-    """The fields of a request that reach the backend as they are."""
-    return parsed(b"".join(request_filter().sift(fields)[0]))
-
-
-def passed_back(fields: Fields) -> Fields:
-    """The fields of a response that reach the client as they are."""
-    return parsed(b"".join(response_filter().sift(fields)[0]))
-
-
-def parsed(lines: bytes) -> Fields:
-    """A strict reading of header lines."""
-    fields: Fields = []
-    for line in lines.splitlines(keepends=True):
-        name, colon, value = line.partition(b": ")
-        assert name
-        assert colon
-        assert value.endswith(b"\r\n")
-        fields.append((name, value[:-2]))
-    return fields
 
 
 def lines_of(client: ClientInfo, found: FieldValues, minor: int = 1) -> bytes:

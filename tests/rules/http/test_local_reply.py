@@ -5,10 +5,12 @@ from html import unescape
 import msgspec
 import pytest
 
-from edge.rules.http.local_reply import RETRY_AFTER, SENTENCES, LocalReplies, LocalReply, accept_of, value_of
+from edge.rules.http.local_reply import RETRY_AFTER, LocalReplies, LocalReply, accept_of, value_of
 from edge.rules.outcomes import VERDICTS, Cause
 from edge.rules.pages.page_table import PageTable
 from edge.rules.pages.template_files import usable_pages
+from edge.rules.pages.translations.english import ENGLISH
+from edge.rules.pages.translations.known_translations import TRANSLATIONS
 
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 WITH_STATUS = [c for c, verdict in VERDICTS.items() if verdict.reason]
@@ -36,13 +38,8 @@ def test_every_reply_has_its_reason_and_is_never_cached(cause: Cause) -> None:
     assert (reply.status, reply.reason) == (VERDICTS[cause].status, VERDICTS[cause].reason)
     assert headers(reply)["X-Styx-Error"] == reply.reason
     assert headers(reply)["Cache-Control"] == "no-store"
+    assert headers(reply)["Vary"] == "Accept, Accept-Language"
     assert str(reply.status) in reply.body.decode()
-
-
-def test_every_reason_has_a_sentence() -> None:
-    reasons = {VERDICTS[cause].reason for cause in WITH_STATUS}
-    assert SENTENCES.keys() == reasons - {"client_gone"}
-    assert all(sentence.endswith(".") for sentence in SENTENCES.values())
 
 
 def test_retry_after_is_on_each_503_and_on_nothing_else() -> None:
@@ -72,7 +69,7 @@ def test_the_format_is_what_accept_asks_for(accept: bytes, kind: str) -> None:
 def test_an_html_page() -> None:
     page = reply_to(Cause.REFUSED).body.decode()
     assert "<title>503 Service Unavailable</title>" in page
-    assert SENTENCES["all_refused"] in page
+    assert ENGLISH.sentences["all_refused"] in page
     assert all(f"<dd>{value}</dd>" in page for value in ("all_refused", "shop.test", "r1"))
     assert "$" not in page
 
@@ -82,7 +79,7 @@ def test_problem_details() -> None:
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
-        "detail": SENTENCES["all_refused"],
+        "detail": ENGLISH.sentences["all_refused"],
         "reason": "all_refused",
         "host": "shop.test",
         "request_id": "r1",
@@ -91,7 +88,7 @@ def test_problem_details() -> None:
 
 def test_plain_text() -> None:
     text = reply_to(Cause.UNKNOWN_HOST, b"").body.decode()
-    assert text == f"404 Not Found\n{SENTENCES['unknown_host']}\nunknown_host shop.test r1\n"
+    assert text == f"404 Not Found\n{ENGLISH.sentences['unknown_host']}\nunknown_host shop.test r1\n"
 
 
 def test_499_has_a_title_of_its_own() -> None:
@@ -115,7 +112,7 @@ def test_a_hostile_hostname_is_escaped(hostile: str) -> None:
 def test_a_template_replaces_the_built_in_page():
     template = "<p>$status $reason $hostname $site ${title} $message $request_id $retry_after $language $$"
     reply = reply_to(Cause.NO_BACKENDS, no_backends=template)
-    sentence = SENTENCES["no_backends"]
+    sentence = ENGLISH.sentences["no_backends"]
     assert reply.body.decode() == (f"<p>503 no_backends shop.test shop Service Unavailable {sentence} r1 5 en $")
     assert b"503" in reply_to(Cause.REFUSED, no_backends=template).body, "the built-in page"
 
@@ -124,11 +121,50 @@ def test_a_page_has_its_language_and_is_negotiated():
     pages = {"error": "english", "error_in_de": "deutsch"}
     german = reply_to(Cause.NO_BACKENDS, languages=b"de-AT, en;q=0.5", **pages)
     assert (german.body, headers(german)["Content-Language"]) == (b"deutsch", "de")
-    assert headers(german)["Vary"] == "Accept, Accept-Language"
     english = reply_to(Cause.NO_BACKENDS, languages=b"fr, en, de", **pages)
     assert (english.body, headers(english)["Content-Language"]) == (b"english", "en")
     assert headers(reply_to(Cause.NO_BACKENDS))["Content-Language"] == "en"
-    assert headers(reply_to(Cause.NO_BACKENDS))["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    ("languages", "language"),
+    [
+        (b"de-AT, en;q=0.5", "de"),
+        (b"en;q=0.5, FR-ca;q=0.9", "fr"),
+        (b"en-GB, de", "en"),
+        (b"ja, pt-BR;q=0.1", "pt"),
+        (b"ja, *", "en"),
+        (b"de;q=0, nl;q=0.1", "nl"),
+        (b"", "en"),
+    ],
+)
+def test_the_built_in_page_is_in_the_language_of_the_client(languages: bytes, language: str) -> None:
+    reply, words = reply_to(Cause.MAINTENANCE, languages=languages), TRANSLATIONS[language]
+    page = unescape(reply.body.decode())
+    assert headers(reply)["Content-Language"] == language
+    assert f'<html lang="{language}">' in page
+    assert f"<title>503 {words.titles[503]}</title>" in page
+    assert f"<p>{words.sentences['maintenance']}</p>" in page
+    assert all(f"<dt>{label}</dt>" in page for label in words.labels.values())
+
+
+def test_a_template_comes_before_the_built_in_page_in_a_better_language() -> None:
+    reply = reply_to(Cause.NO_BACKENDS, languages=b"de", error="english")
+    assert (reply.body, headers(reply)["Content-Language"]) == (b"english", "en")
+
+
+@pytest.mark.parametrize(("file", "language"), [("error_in_de-AT", "de"), ("error_in_ja", "en"), ("error", "en")])
+def test_the_sentence_in_a_template_is_in_the_language_of_the_template(file: str, language: str) -> None:
+    template, words = {file: "$title: $message"}, TRANSLATIONS[language]
+    reply = reply_to(Cause.NO_BACKENDS, languages=b"de-AT, ja", **template)
+    assert unescape(reply.body.decode()) == f"{words.titles[503]}: {words.sentences['no_backends']}"
+
+
+@pytest.mark.parametrize("accept", [b"application/json", b"*/*"])
+def test_what_is_no_page_is_in_english(accept: bytes) -> None:
+    reply = reply_to(Cause.NO_BACKENDS, accept, languages=b"de")
+    assert ENGLISH.sentences["no_backends"] in reply.body.decode()
+    assert "Content-Language" not in headers(reply)
 
 
 @pytest.mark.parametrize("accept", [b"application/json", b"*/*"])

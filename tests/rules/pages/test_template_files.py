@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from edge.rules.http.local_reply import SENTENCES
 from edge.rules.outcomes import VERDICTS
 from edge.rules.pages import template_files
 from edge.rules.pages.page_records import PageRecord
@@ -21,12 +20,13 @@ from edge.rules.pages.template_files import (
     record_of,
     usable_pages,
 )
+from edge.rules.pages.translations.english import ENGLISH
 
 
 def test_there_is_a_kind_for_each_reply_that_somebody_receives() -> None:
-    assert set(REASONS) == SENTENCES.keys()
+    assert set(REASONS) == ENGLISH.sentences.keys()
     statuses = {str(v.status) for v in VERDICTS.values() if v.reason and v.status != 499}
-    assert {*SENTENCES, *statuses, "4xx", "5xx", "error"} == KINDS
+    assert {*ENGLISH.sentences, *statuses, "4xx", "5xx", "error"} == KINDS
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Records of routes: they are decoded as they were encoded, and damage is detected."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.rules.routing.route_records import (
+    LARGE_EACH,
     LONGEST,
     Damaged,
     Record,
@@ -85,3 +87,15 @@ def test_removed_expired_and_surplus_routes_are_not_written_again() -> None:
     ]
     useful = still_useful({record.hostname: record for record in written}, now=200.0, capacity=2)
     assert [record.hostname for record in useful] == ["b.test", "c.test"]
+
+
+def test_large_routes_are_written_again_only_while_they_are_few() -> None:
+    backends = tuple(Backend(f"backend-{n}", f"10.0.0.{n % 250}", 8000 + n) for n in range(1000))
+    written = [
+        a_record(f"large-{n}.test", response=msgspec.structs.replace(RESPONSE, backends=backends))
+        for n in range(20)
+    ]
+    written.append(a_record("small.test"))
+    capacity = 3 * len(written[0].data) // LARGE_EACH + 1
+    useful = still_useful({record.hostname: record for record in written}, now=150.0, capacity=capacity)
+    assert [record.hostname for record in useful] == [*(f"large-{n}.test" for n in range(3)), "small.test"]

@@ -6,10 +6,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from edge.rules.routing.freshness import Freshness
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER
 from edge.rules.routing.route_response import Backend, RouteResponse
-from edge.rules.routing.route_table import USE_RESOLUTION, Rejection, RouteTable
-from edge.rules.routing.routes import Freshness, RejectedResponse, Route
+from edge.rules.routing.route_table import BACKENDS_EACH, USE_RESOLUTION, Rejection, RouteTable
+from edge.rules.routing.route_validation import MOST_BACKENDS
+from edge.rules.routing.routes import RejectedResponse, Route
 from tests.support.sample_routes import B1, B2, FOREVER, a_response, a_table, put, store, takes
 
 # The table: what replaces what
@@ -550,6 +552,26 @@ def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either()
     for n in range(2):
         put(table, a_response(B1, site=f"site-{n}"), host=f"site-{n}.test")
     assert given_away == ["1.wild.test"], "the first one went while there were as many as there may be"
+
+
+def test_routes_of_a_thousand_backends_do_not_fill_the_memory() -> None:
+    table = a_table(ready=500)
+    demoted: list[str] = []
+    table.demote = lambda hostname, route: demoted.append(hostname)
+    backends = tuple(Backend(f"b{n}", "10.0.0.1", 8000 + n) for n in range(MOST_BACKENDS))
+    for n in range(20):
+        put(table, a_response(*backends, site=f"site-{n}"), host=f"{n}.test")
+        assert table.index.backends <= BACKENDS_EACH * 500
+    assert demoted == [f"{n}.test" for n in range(16)], "the least recently used ones"
+    table.put("19.test", None, cache_control=None, now=2000.0, rand=0.0, deliberate=True)
+    assert table.index.backends == 3 * MOST_BACKENDS
+    for n in range(496):
+        put(table, a_response(B1, site=f"small-{n}"), host=f"small-{n}.test")
+    assert len(demoted) == 16, "others have room"
+
+    alone = a_table(ready=1)
+    put(alone, a_response(*backends), host="large.test")
+    assert len(alone) == 1
 
 
 def test_paging_through_routes_misses_none() -> None:

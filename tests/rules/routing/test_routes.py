@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge.rules.routing.freshness import Lifetime
+from edge.rules.routing.freshness import Freshness, Lifetime
 from edge.rules.routing.route_response import Backend
-from edge.rules.routing.routes import Freshness, Route, may_exist, redirect_location
+from edge.rules.routing.routes import Route, may_exist, redirect_location
 from tests.support.sample_routes import B1, B2, a_response, a_route, an_environment
 
 # A route

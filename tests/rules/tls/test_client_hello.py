@@ -15,6 +15,7 @@ from edge.rules.certificates.certificate_names import hostname_in
 from edge.rules.tls.client_hello import (
     LIMIT,
     NAMES_REMEMBERED,
+    USUAL_LIST,
     Alert,
     BadClientHello,
     ClientHello,
@@ -22,6 +23,7 @@ from edge.rules.tls.client_hello import (
     NotTls,
     OtherProtocol,
     _server_name,
+    _usual_protocols,
     alert_record,
 )
 from tests.support.hello_builder import (
@@ -455,3 +457,13 @@ def test_few_names_are_remembered() -> None:
         assert isinstance(found, ClientHello)
         assert found.server_name == f"n{number}.test"
     assert _server_name.cache_info().currsize == NAMES_REMEMBERED
+
+
+def test_only_short_lists_are_remembered() -> None:
+    """Anybody can send a list of 64 KiB."""
+    _usual_protocols.cache_clear()
+    for length in (USUAL_LIST - 3, USUAL_LIST - 2):  # with three bytes of lengths
+        read = ClientHelloReader().feed(records(hello(alpn(b"x" * length))))
+        assert read is not None
+        assert read.alpn == (b"x" * length,)
+    assert _usual_protocols.cache_info().currsize == 1

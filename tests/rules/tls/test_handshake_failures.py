@@ -20,6 +20,7 @@ def test_every_reason_is_listed() -> None:
     reasons |= found(r'"(\w+)" if rejected', accept) | found(r'else "(\w+)"\)', accept)
     reasons |= found(r'\.failures\["(\w+)"\]', accept) | found(r'_alert\(error\.alert, "(\w+)"\)', accept)
     reasons |= found(r'otherwise: str = "(\w+)"', *resolver) | found(r'_now_known\(hostname, "(\w+)"\)', *resolver)
+    reasons |= found(r'(?:return|else) "(\w+)"', "rules/tls/revocation_lists.py")
     assert reasons == set(HANDSHAKE_FAILURES)
 
 

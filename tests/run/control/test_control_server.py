@@ -113,7 +113,7 @@ async def test_all_workers_are_asked_and_silent_ones_named(channel):
 async def test_a_wrong_secret_is_refused(channel, caplog):
     await channel.join(0, secret=b"guessed")
     await until(lambda: refusals(caplog) != [])
-    assert set(refusals(caplog)) == {"somebody who is no worker of ours"}
+    assert set(refusals(caplog)) == {"not a worker of this master"}
     assert not channel.control_server.connections
 
 
@@ -121,7 +121,7 @@ async def test_another_version_is_refused(channel, caplog):
     _, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(packed(Hello("0.0.1", channel.password.secret, 0, os.getpid())))
     await until(lambda: refusals(caplog) != [])
-    assert set(refusals(caplog)) == {"somebody who is no worker of ours"}
+    assert set(refusals(caplog)) == {"not a worker of this master"}
     writer.close()
     await writer.wait_closed()
 
@@ -139,9 +139,9 @@ async def test_garbage_closes_the_connection(channel, caplog):
     ("data", "why"),
     [
         (struct.pack("!I", MOST_HELLO + 1), "a message of 4097 bytes, at most 4096"),
-        (packed(RoutesLearned([b"x"])), "somebody who is no worker of ours"),
-        (packed(Hello(__version__, b"sesame", 0, 1)), "somebody who is no worker of ours"),
-        (packed(Hello(__version__, b"sesam", 0, os.getpid())), "somebody who is no worker of ours"),
+        (packed(RoutesLearned([b"x"])), "not a worker of this master"),
+        (packed(Hello(__version__, b"sesame", 0, 1)), "not a worker of this master"),
+        (packed(Hello(__version__, b"sesam", 0, os.getpid())), "not a worker of this master"),
     ],
     ids=["much", "no hello", "another process", "another secret"],
 )

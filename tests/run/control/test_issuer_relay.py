@@ -45,8 +45,8 @@ class Workers:
         self._contents = contents
         self.relay = IssuerRelay(self._ask, self.changes.extend)
 
-    async def _ask(self, question: Callable[[int], Any]) -> WorkerReplies:
-        self.asked.append(question(7))
+    async def _ask(self, request: Callable[[int], Any]) -> WorkerReplies:
+        self.asked.append(request(7))
         replies = [WorkerReply(n, n, msgspec.Raw(content), "", False) for n, content in enumerate(self._contents)]
         return WorkerReplies(replies, [])
 

@@ -322,7 +322,7 @@ async def test_certificates_are_not_asked_for_in_the_clear(monkeypatch: pytest.M
     async def asked(*_: object) -> Awaitable[None]:
         raise AssertionError("a private key would have been sent")
 
-    monkeypatch.setattr("edge.run.core_api_check.core_api_questions.CoreApiQuestions.certificate", asked)
+    monkeypatch.setattr("edge.run.core_api_check.core_api_requests.CoreApiRequests.certificate", asked)
     monkeypatch.setattr("edge.rules.settings.CoreApiSettings.is_local", property(lambda self: False))
     async with served(Faulty()) as url:
         settings = CoreApiSettings(url=url, concurrency=1)

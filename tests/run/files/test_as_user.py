@@ -51,8 +51,8 @@ def test_a_socket_comes_back(theirs):
     ("work", "message"),
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "the child ended without a word"),
-        (lambda: "x" * (2 << 20), "the child ended without a word"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "the child ended without a result"),
+        (lambda: "x" * (2 << 20), "the child ended without a result"),
     ],
 )
 def test_a_child_that_fails_is_an_error(work, message):

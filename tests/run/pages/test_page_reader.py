@@ -8,7 +8,7 @@ import structlog
 
 from edge.rules.settings import Settings
 from edge.run.control.control_messages import packed
-from edge.run.pages.page_reader import SETTLE, PagesReader
+from edge.run.pages.page_reader import SETTLE, PageReader
 
 TAKEN, NOT_USED, USABLE = "pages_taken_over", "pages_not_used", "pages_usable"
 UNREADABLE, READABLE = "pages_directory_unreadable", "pages_directory_usable"
@@ -31,7 +31,7 @@ class Case:
         self.now = 1000.0
         self.published = []
         self.first = asyncio.Event()
-        self.reader = PagesReader(
+        self.reader = PageReader(
             self._publish, clock=lambda: self.now, interval=3600.0, settle=SETTLE, watch=nobody_watches
         )
 

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge.rules.pages.page_preview import EXAMPLES
+from edge.rules.pages.translations.known_translations import TRANSLATIONS
 from edge.run.cli import main
 
 CONFIG = """\
@@ -68,7 +69,7 @@ def test_all_pages_and_their_index(config, tmp_path):
     out = tmp_path / "out"
     for _ in range(2):  # again, over the former one
         ran = call("pages", "preview", out, "-c", config)
-        count = 2 * 2 * len(EXAMPLES)
+        count = 2 * len(TRANSLATIONS) * len(EXAMPLES)
         assert (ran.exit_code, ran.stdout, ran.stderr) == (0, f"{out}/index.html: {count} pages\n", "")
         assert len(list(out.rglob("*.html"))) == 1 + count
     assert (out / "common" / "de" / "404-unknown_host.html").read_text() == "<p>deutsch 404"

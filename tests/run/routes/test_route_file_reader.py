@@ -9,7 +9,7 @@ import structlog
 
 from edge.rules.settings import Settings
 from edge.rules.settings.file import SettingsError
-from edge.run.routes.route_file_reader import RoutesFileReader
+from edge.run.routes.route_file_reader import RouteFileReader
 from edge.run.routes.route_set_store import RouteSetStore
 
 TEN = [f"{n}.test" for n in range(10)]
@@ -40,7 +40,7 @@ class Case:
         self.reader = self.new_reader()
 
     def new_reader(self):
-        reader = RoutesFileReader(
+        reader = RouteFileReader(
             self.store, self._publish, clock=lambda: self.now, interval=3600.0, settle=1.0, watch=nobody_watches
         )
         self.reader = reader
@@ -297,7 +297,7 @@ def test_only_a_regular_file_is_read_at_a_start(tmp_path, what):
     elif what == "directory":
         os.mkdir(path)
     with pytest.raises(OSError, match="it is no regular file"):
-        RoutesFileReader.read_now(path)
+        RouteFileReader.read_now(path)
 
 
 def test_no_more_than_the_limit_is_read_at_a_start(tmp_path):
@@ -305,4 +305,4 @@ def test_no_more_than_the_limit_is_read_at_a_start(tmp_path):
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a terabyte without a block on disk
     with pytest.raises(SettingsError, match="larger than 64 MiB"):
-        RoutesFileReader.read_now(str(path))
+        RouteFileReader.read_now(str(path))

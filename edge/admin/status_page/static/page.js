@@ -6,31 +6,15 @@ import { byId, duration, h, milliseconds, number, percent, setText } from "/stat
 import * as environments from "/status/environments.js";
 import * as explanation from "/status/explanation.js";
 import * as panels from "/status/panels.js";
+import { showThemes } from "/status/theme.js";
 import * as top from "/status/top.js";
 
-const THEMES = ["", "light", "dark"];
-const THEME_NAMES = { "": "as the system", light: "light", dark: "dark" };
 const DRAIN_SECONDS = 600;
 const MOST_CHANGES = 40, MOST_EVENTS = 60;
 let mayAct = false, last = null;
 const changes = []; // of the conditions of containers, as this page saw them; the newest first
 
-// theme
-
-function showTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  byId("theme").setAttribute("aria-label", `Theme: ${THEME_NAMES[theme]}`);
-  byId("theme").title = `Theme: ${THEME_NAMES[theme]}`;
-}
-const chosen = localStorage.getItem("theme") ?? "";
-showTheme(THEMES.includes(chosen) ? chosen : "");
-byId("theme").addEventListener("click", () => {
-  const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
-  localStorage.setItem("theme", next);
-  showTheme(next);
-  makeCharts();
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", makeCharts);
+showThemes(makeCharts);
 
 // what arrives
 

@@ -2,6 +2,7 @@
 
 import { stream } from "/status/connection.js";
 import { byId, h, milliseconds, number, setText } from "/status/dom.js";
+import { showThemes } from "/status/theme.js";
 import { latestOnly, send } from "/demo/actions.js";
 import { showAwake } from "/demo/awake.js";
 import * as dots from "/demo/dots.js";
@@ -9,30 +10,14 @@ import { showHappened } from "/demo/happened.js";
 import * as servers from "/demo/servers.js";
 import * as sites from "/demo/sites.js";
 
-const THEMES = ["", "light", "dark"];
-const THEME_NAMES = { "": "as the system", light: "light", dark: "dark" };
 const PERIOD = 200; // milliseconds between two snapshots
 const COUNTS = [
   ["sent", "Sent", ""], ["ok", "At once", "ok"], ["retried", "Retried, then fine", "retried"], ["refused", "Refused: all full", "refused"],
-  ["failed", "Failed", "failed"], ["latency", "Median latency", ""], ["lookups", "Look-ups", ""],
+  ["failed", "Failed", "failed"], ["latency", "Median latency", ""], ["lookups", "Lookups", ""],
 ];
 
-// theme
-
-function showTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  byId("theme").setAttribute("aria-label", `Theme: ${THEME_NAMES[theme]}`);
-  byId("theme").title = `Theme: ${THEME_NAMES[theme]}`;
-  dots.readColours();
-}
-const chosen = localStorage.getItem("theme") ?? "";
-showTheme(THEMES.includes(chosen) ? chosen : "");
-byId("theme").addEventListener("click", () => {
-  const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
-  localStorage.setItem("theme", next);
-  showTheme(next);
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dots.readColours);
+showThemes(dots.readColours);
+dots.readColours();
 
 // what is counted
 

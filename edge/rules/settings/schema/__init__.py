@@ -1,1 +1,1 @@
-"""What is written about settings: their documentation, and a JSON Schema for editors."""
+"""Documentation of the settings: their descriptions, and a JSON Schema for editors."""

@@ -7,6 +7,7 @@ does: bounds of durations and sizes, settings that contradict each other, files 
 styx rejects; the former names of renamed settings are the exception. Draft 7 is what editors understand best. Pure.
 """
 
+import inspect
 import json
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -43,7 +44,7 @@ def rendered_schema(schema: dict[str, Any] | None = None) -> str:
 def _section(section: type[Section]) -> dict[str, Any]:
     fields = section.model_fields.items()
     schema: dict[str, Any] = {
-        "description": section.__doc__ or "",
+        "description": inspect.cleandoc(section.__doc__ or ""),
         # `pool:` with nothing below it is null to YAML, and an empty section to styx.
         "type": ["object", "null"],
         "properties": {name: _setting(section, name, field) for name, field in fields},

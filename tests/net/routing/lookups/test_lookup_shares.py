@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from edge.net.routing.lookup_shares import LookupShares
+from edge.net.routing.lookups.lookup_shares import LookupShares
 from tests.support.fake_transports import turns
 
 KNOWN, COLD = 0, 1

@@ -24,7 +24,7 @@ MOST_OF_STREAM: Final = 1024 * 1024
 "Bytes of a change stream that are read."
 
 
-class CoreApiQuestions:
+class CoreApiRequests:
     """One session with a core API. `async with` closes it."""
 
     def __init__(self, settings: CoreApiSettings) -> None:
@@ -32,7 +32,7 @@ class CoreApiQuestions:
         self._settings = settings
         self._session = core_api_session(settings, aiohttp.ClientTimeout(total=None))
 
-    async def __aenter__(self) -> "CoreApiQuestions":
+    async def __aenter__(self) -> "CoreApiRequests":
         return self
 
     async def __aexit__(self, *_: object) -> None:

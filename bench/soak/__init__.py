@@ -1,0 +1,1 @@
+"""Twenty minutes of mixed traffic and churn; what grows meanwhile."""

@@ -1,0 +1,1 @@
+"""What the built-in error pages say, one module for each language."""
