@@ -7,7 +7,7 @@ import pytest
 
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.h1.tunnel import Tunnel
-from edge.net.transport.small_reads import LARGEST, WRITE_BUFFER
+from edge.net.transport.small_reads import LARGEST, retained
 from tests.scenes.test_tunnels import OFFER, switching
 from tests.scenes.test_unread_clients import deaf, until_held_back
 from tests.support.scene import MIB, Client, Scene, Wire, request
@@ -200,4 +200,24 @@ async def test_a_reload_lowers_the_limit(scene):
 
 
 def test_the_bounds_fit():
-    assert LARGEST + WRITE_BUFFER + 8 * KIB <= EACH, "with the objects of a connection"
+    assert LARGEST + 8 * KIB <= EACH, "with the objects of a connection"
+
+
+@pytest.mark.parametrize(
+    ("unsent", "full", "kept"),
+    [(0, False, 0), (100, False, 100), (0, True, 0), (1, True, LARGEST), (LARGEST + 1, True, LARGEST + 1)],
+)
+def test_what_is_left_of_a_piece_keeps_the_whole_piece(unsent, full, kept):
+    assert retained(unsent, full=full) == kept
+
+
+async def test_a_client_that_leaves_a_few_bytes_is_counted_for_the_whole_piece(scene):
+    """Those that take nearly all of each piece hold as much memory as those that take nothing."""
+    scene.route("shop.test", [scene.scripted(pouring)])
+    client = await connected(scene, "127.0.0.2")
+    await client.write(request("shop.test"))
+    [size] = await settled(scene, 1)
+    [connection] = scene.connections
+    assert not connection.writable
+    assert size >= LARGEST
+    assert scene.worker.context.buffers.held == size

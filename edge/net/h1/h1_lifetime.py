@@ -19,6 +19,7 @@ from edge.net.accept.lingering_close import LingeringClose
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.transport.read_control import ReadControl, discard
+from edge.net.transport.small_reads import retained
 from edge.net.transport.socket_state import descriptor_of, drop, has_input, reset
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.framing import NO_BODY, Body, Framing
@@ -262,7 +263,9 @@ class H1Lifetime(ReadControl):
     def held_bytes(self) -> int:
         """Bytes that are buffered for it: unparsed ones, the write buffer, and those of its exchange."""
         unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return len(self._held) + unsent + (0 if self._exchange is None else self._exchange.held_bytes)
+        if self._exchange is None:
+            return len(self._held) + unsent
+        return len(self._held) + retained(unsent, full=not self.writable) + self._exchange.held_bytes
 
     def cut_off(self) -> None:
         """Close the connection at once because it holds more than its share of memory."""

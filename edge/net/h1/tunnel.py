@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from edge.net.client import ConnectionLost, TunnelSide
 from edge.net.transport.read_budget import SHORT
-from edge.net.transport.small_reads import SmallReads
+from edge.net.transport.small_reads import SmallReads, retained
 from edge.net.transport.socket_state import descriptor_of, unread
 from edge.net.transport.tcp_keepalive import SocketOptions, set_keepalive
 from edge.net.worker_context import WorkerContext
@@ -248,7 +248,7 @@ class Tunnel:
     def held_bytes(self) -> int:
         """Bytes in the write buffers of both sides."""
         ends = (self._client, self._backend)
-        return sum(end.transport.get_write_buffer_size() for end in ends if not end.lost)
+        return sum(retained(end.transport.get_write_buffer_size(), full=end.full) for end in ends if not end.lost)
 
     @property
     def relayed(self) -> tuple[int, int]:

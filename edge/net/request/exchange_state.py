@@ -13,6 +13,7 @@ from edge.net.balancing.balancer import Attempt, milliseconds
 from edge.net.client import Client
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.net.request.retry_wait import RetryWait
+from edge.net.transport.small_reads import retained
 from edge.net.upload import NO_UPLOAD, BodySender, upload_of
 from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environment
@@ -121,7 +122,8 @@ class ExchangeState:
         connection = self._attempt.connection if self._attempt is not None else None
         if connection is None:
             return self._upload.kept
-        return (self._upload.kept or connection.unsent) + connection.unread
+        unsent = retained(connection.unsent, full=not connection.writable)
+        return (self._upload.kept or unsent) + connection.unread
 
     @property
     def is_responding(self) -> bool:

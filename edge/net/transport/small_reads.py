@@ -12,18 +12,28 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 LARGEST: Final = 44 * 1024
-"Bytes of one read of a body. With WRITE_BUFFER, less than 64 KiB are buffered for one receiver."
+"Bytes of one read of a body. Less than 64 KiB are kept for one receiver."
 LARGEST_FIRST: Final = 80 * 1024
 "Bytes of the first read of a response: a head and 64 KiB come at once, and the receiver has room for most of it."
 LONG: Final = 16 * 1024
 "Bytes of a read above which a second copy of them costs more than a few calls."
-WRITE_BUFFER: Final = 8 * 1024
-"High watermark of the write buffer, in bytes: above it, reading from the sender is paused."
+WRITE_BUFFER: Final = 0
+"""High watermark of the write buffer, in bytes: reading from the sender is paused whatever a receiver leaves. The
+loop keeps a piece until its last byte is sent, so with a higher watermark it would keep two of them."""
 
 _BUFFER: Final = memoryview(bytearray(LARGEST_FIRST))
 "Shared by all connections: each read is copied out of it within the same callback of the loop."
 FIRST: Final = _BUFFER
 NEXT: Final = _BUFFER[:LARGEST]
+
+
+def retained(unsent: int, *, full: bool) -> int:
+    """Bytes of memory behind a write buffer of `unsent` bytes.
+
+    `full`: it is that of a long body whose sender waits. Then the piece that the receiver has taken a part of is in
+    memory as a whole: without this, whoever leaves a few bytes of each piece would be counted for next to nothing.
+    """
+    return max(unsent, LARGEST) if full and unsent else unsent
 
 
 class ByteProtocol(Protocol):
