@@ -234,19 +234,13 @@ async def test_who_does_not_read_holds_up_nobody(scene, version):
 
 async def test_a_whole_response_that_is_not_read_looks_truncated(scene):
     """The exchange has ended, but its last bytes have not left: its client must not take that for the end."""
-
-    async def script(wire: Wire, got: Received) -> None:
-        await wire.send(head_of(200, []))
-        while not connection(scene)._transport.get_write_buffer_size():
-            await wire.send(b"x" * 2048)  # the last of them fits into what may wait
-            await asyncio.sleep(0)
-        wire.close()
-
-    scene.route(HOST, [scene.scripted(script)])
+    scene.route(HOST, [scene.backend(body=b"x" * 100_000, framing="chunked")])
     client = await scene.client(receive_buffer=4096)
+    await scene.small_send_buffer()
     await client.write(request(HOST, version="1.0"))
     await scene.ended()
     assert scene.attempts == ["ok"]
+    assert connection(scene)._transport.get_write_buffer_size()
     await scene.worker.stop(flush_timeout=0.05)
     with pytest.raises(ConnectionResetError):
         await client.rest()

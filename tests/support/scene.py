@@ -11,6 +11,7 @@ What must hold after every scene (nothing left in flight, nothing raised in the 
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -191,6 +192,13 @@ class Scene:
         """The edge's side of the clients' connections."""
         members = self.worker.context.deadline_sweep
         return [member for member in members if isinstance(member, H1Connection | H2Connection)]
+
+    async def small_send_buffer(self) -> None:
+        """Let the system buffer little for the only client, so that most of a longer response waits in the edge."""
+        await self.until(lambda: self.snapshot.client_connections == 1)
+        [connection] = self.connections
+        assert connection._transport is not None
+        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     @property
     def worker(self) -> Worker:
