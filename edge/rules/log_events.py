@@ -244,6 +244,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent("deadline_failed", "error", "The action at a deadline failed.", ("member",)),
     LogEvent("connection_end_failed", "error", "Ending a connection failed.", ("connection",)),
     LogEvent("cut_off_failed", "error", "Cutting off a slow client failed.", ("connection",)),
+    LogEvent("dial_failed", "error", "Connecting to a backend had an internal error.", ("backend",)),
     LogEvent("connect_check_failed", "error", "A connect check of a backend that is down had an internal error."),
     # access log
     LogEvent("access_log_lines_lost", "error", "The access log cannot be written.", ("target", "error")),

@@ -241,6 +241,9 @@ class Pool(ConnectionOwner):
             handler.not_connected(purpose, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
         except ValueError:  # the core API sent an invalid address
             handler.not_connected(purpose, Cause.CONNECT_FAILED)
+        except Exception:  # a fault of the edge, or of the loop: the request is not to wait for its deadline
+            log.exception("dial failed", extra={"code": "dial_failed", "backend": candidate.endpoint})
+            handler.not_connected(purpose, Cause.CONNECT_FAILED)
         else:
             self.opened += 1
             self.open += 1

@@ -218,3 +218,19 @@ async def test_a_connection_with_bytes_before_the_request_is_not_used(bench):
     assert b"X-Styx-Error: bad_answer\r\n" in client.written
     assert b"evil" not in client.written
     assert not bench.requests
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the loop is closed"), OverflowError("port"), TypeError("host")])
+async def test_a_dial_that_fails_for_an_unknown_reason_is_a_failed_connect(pool_of, caplog, error):
+    """Its request goes on at once, and does not wait for its deadline."""
+
+    class Broken(FakeLoop):
+        async def create_connection(self, factory, host, port):
+            raise error
+
+    waiting = Waiting()
+    pool_of(Broken()).dial(candidate(), 1.0, waiting, None)
+    await turns()
+    assert waiting.causes == [Cause.CONNECT_FAILED]
+    [record] = caplog.records
+    assert (record.code, record.backend) == ("dial_failed", candidate().endpoint)
