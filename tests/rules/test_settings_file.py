@@ -133,6 +133,7 @@ SETTING_FAULTS = {
     "edge_name: no": ["f:3:12: edge_name: must be text, but YAML reads it as false: put it in quotes"],
     "edge_name: 2020-01-01": ["f:3:12: edge_name: YAML takes 2020-01-01 for a date: put it in quotes"],
     "wrokers: 1": ["f:3:1: wrokers: unknown setting; did you mean workers?"],
+    "routes: {file: x}": ["f:3:10: routes.file: unknown setting"],
     "idle_total: 1": ["f:3:1: idle_total: unknown setting; did you mean pool.idle_total?"],
     "pool: {xyzzy: 1}": ["f:3:8: pool.xyzzy: unknown setting"],
     "pool: {frist_byte: 1s}": ["f:3:8: pool.frist_byte: unknown setting; did you mean timeouts.first_byte?"],

@@ -399,6 +399,10 @@ def _as_written(path: KeyPath, value: float, root: type[Section]) -> str:
     return unit.text(value) if unit else str(value)
 
 
+ALIKE_ELSEWHERE: Final = 0.8
+"Least ratio of a name in another section: `file` is not `drain.idle`, for which it is 0.75."
+
+
 def _unknown(path: KeyPath, root: type[Section]) -> str:
     """The message for an unknown name. It suggests the most similar name in the section, else in another one."""
     name = str(path[-1])
@@ -411,5 +415,5 @@ def _unknown(path: KeyPath, root: type[Section]) -> str:
     }
     near = get_close_matches(name, section.model_fields if section else (), n=1)
     if not near:
-        near = [elsewhere[found] for found in get_close_matches(name, elsewhere, n=1)]
+        near = [elsewhere[found] for found in get_close_matches(name, elsewhere, n=1, cutoff=ALIKE_ELSEWHERE)]
     return f"unknown setting; did you mean {near[0]}?" if near else "unknown setting"
