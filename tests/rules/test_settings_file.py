@@ -134,6 +134,8 @@ SETTING_FAULTS = {
     "edge_name: 2020-01-01": ["f:3:12: edge_name: YAML takes 2020-01-01 for a date: put it in quotes"],
     "wrokers: 1": ["f:3:1: wrokers: unknown setting; did you mean workers?"],
     "routes: {file: x}": ["f:3:10: routes.file: unknown setting"],
+    "upstream: x": ["f:3:1: upstream: unknown setting"],
+    "log_level: debug": ["f:3:1: log_level: unknown setting; did you mean log.level?"],
     "idle_total: 1": ["f:3:1: idle_total: unknown setting; did you mean pool.idle_total?"],
     "pool: {xyzzy: 1}": ["f:3:8: pool.xyzzy: unknown setting"],
     "pool: {frist_byte: 1s}": ["f:3:8: pool.frist_byte: unknown setting; did you mean timeouts.first_byte?"],

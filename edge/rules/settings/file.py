@@ -399,8 +399,8 @@ def _as_written(path: KeyPath, value: float, root: type[Section]) -> str:
     return unit.text(value) if unit else str(value)
 
 
-ALIKE_ELSEWHERE: Final = 0.8
-"Least ratio of a name in another section: `file` is not `drain.idle`, for which it is 0.75."
+ALIKE_ELSEWHERE: Final = 0.85
+"Least ratio of a name in another section: `file` is not `drain.idle` (0.75), `upstream` no `streams` (0.8)."
 
 
 def _unknown(path: KeyPath, root: type[Section]) -> str:
@@ -409,9 +409,10 @@ def _unknown(path: KeyPath, root: type[Section]) -> str:
     field = _field(path[:-1], root)
     section = section_of(field.annotation) if field else root
     elsewhere = {
-        inner_name: f"{outer}.{inner_name}"
+        written: f"{outer}.{inner_name}"
         for outer, holder in reversed(root.model_fields.items())
         for inner_name in getattr(section_of(holder.annotation), "model_fields", ())
+        for written in (inner_name, f"{outer}_{inner_name}")
     }
     near = get_close_matches(name, section.model_fields if section else (), n=1)
     if not near:
