@@ -29,14 +29,16 @@ PROTOCOLS = pytest.mark.parametrize(
 )
 
 
-async def begun(scene, **tls: object) -> None:
-    scene.listeners({"tls": True})
+async def begun(
+    scene, *, http2: bool | None = None, alpn: tuple[str, ...] = ("h2", "http/1.1"), **tls: object
+) -> None:
+    scene.listeners({"tls": True} if http2 is None else {"tls": True, "http2": http2})
     scene.settings(tls=tls)
     backend = scene.backend()
     for name in ("shop.test", "a.shop.test", "other.test"):
         scene.route(name, [backend])
     certificates = StubCertificates()
-    certificate = StubCertificate(PAIR, names=NAMES, alpn=("h2", "http/1.1"))
+    certificate = StubCertificate(PAIR, names=NAMES, alpn=alpn)
     certificates.ready = {"shop.test": certificate, "a.shop.test": certificate}
     (await scene.edge()).context.tls.certificates = certificates
 
@@ -71,6 +73,33 @@ async def test_with_the_default_certificate_every_host_is_served(scene, carrier,
     context.check_hostname = False
     client = await carrier.of(scene, name, context=context)
     assert await answers(client, "other.test", "shop.test") == [200, 200]
+
+
+@pytest.mark.parametrize("name", ["shop.test", "stranger.test"])
+@pytest.mark.parametrize(("http2", "offered"), [(None, ["spdy/3"]), (None, ["acme-tls/1", "ftp"]), (False, ["h2"])])
+async def test_a_client_of_other_protocols_is_told_so(scene, name, http2, offered):
+    """RFC 7301, section 3.2. A client of another protocol must not take the edge for its server."""
+    await begun(scene, http2=http2, default="shop.test")
+    context = client_context(alpn=offered)
+    context.check_hostname = False
+    with pytest.raises(ssl.SSLError, match="no application protocol"):
+        await TlsClient.of(scene, name, context=context)
+    tls = scene.worker.context.tls
+    assert (tls.alerts, tls.failures) == ({120: 1}, {"no_protocol": 1})
+    assert len(tls.handshakes) == 0
+
+
+@pytest.mark.parametrize("offered", [[], ["http/1.0"], ["spdy/3", "http/1.1"]])
+async def test_a_client_of_any_http_1_is_served(scene, offered):
+    await begun(scene)
+    client = await TlsClient.of(scene, context=client_context(alpn=offered))
+    assert await answers(client, "shop.test") == [200]
+
+
+async def test_a_certificate_for_no_protocol_serves_all_clients(scene):
+    await begun(scene, alpn=())
+    client = await TlsClient.of(scene, context=client_context(alpn=["spdy/3"]))
+    assert await answers(client, "shop.test") == [200]
 
 
 async def test_a_resumed_session_is_bound_to_its_own_name(scene):

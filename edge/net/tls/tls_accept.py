@@ -3,6 +3,7 @@ handshake.
 
     accepted ─► ClientHello ─► certificate ─► handshake ─► the next step, over a TlsTransport
                   │   │           │  └─ not ready: its context is built in a thread
+                  │   │           ├─ it, or the listener, has no protocol that the client names: alert
                   │   │           ├─ none for this name: alert unrecognized_name
                   │   │           └─ it could not be asked for: alert internal_error
                   │   └─ too many handshakes of this client, or in all: closed
@@ -276,8 +277,12 @@ class TlsAccept:
             self._tls.turns.defer(lambda: self._shake_hands(context))
 
     def _shake_hands(self, context: ssl.SSLContext) -> None:
-        hello, tls = self._hello, self._tls
-        if self._is_over or hello is None or self._transport.is_closing():
+        hello, certificate, tls = self._hello, self._certificate, self._tls
+        if self._is_over or hello is None or certificate is None or self._transport.is_closing():
+            return
+        served = [protocol for protocol in certificate.alpn if protocol in self._protocols]
+        if served and not hello.shares_protocol(served):  # OpenSSL would go on without a protocol
+            self._alert(Alert.NO_APPLICATION_PROTOCOL, "no_protocol")
             return
         if not tls.handshakes.enter(self, self._context.clock()):
             self._fail("limit")

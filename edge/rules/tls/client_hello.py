@@ -8,6 +8,7 @@ decides about versions, ciphers and the like. So whatever two readers could unde
 lengths that do not agree, an extension given twice, a second name, other records in between, bytes after the end.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -37,11 +38,12 @@ _LONGEST_METHOD: Final = 24
 _LONGEST_NAME: Final = 255
 """Bytes of a name. OpenSSL refuses longer ones, and those with a NUL, with the same alert. At names that are not
 ASCII, as they must be (RFC 6066, section 3), Python's callback fails, with a traceback on standard error."""
+HTTP_1_0: Final = b"http/1.0"
 _SERVER_NAME, _ALPN, _SESSION_TICKET, _PRE_SHARED_KEY, _SUPPORTED_VERSIONS = 0, 16, 35, 41, 43
 
 
 class Alert(IntEnum):
-    """Alerts with which a handshake is refused (RFC 8446, section 6.2)."""
+    """Alerts with which a handshake is refused (RFC 8446, section 6.2; RFC 7301, section 3.2)."""
 
     UNEXPECTED_MESSAGE = 10
     RECORD_OVERFLOW = 22
@@ -50,6 +52,7 @@ class Alert(IntEnum):
     PROTOCOL_VERSION = 70
     INTERNAL_ERROR = 80
     UNRECOGNIZED_NAME = 112
+    NO_APPLICATION_PROTOCOL = 120
 
 
 def alert_record(alert: int) -> bytes:
@@ -96,6 +99,11 @@ class ClientHello(NamedTuple):
     ticket: bytes
     """The first 16 bytes of the ticket that it offers: of the first identity in pre_shared_key (TLS 1.3), else of
     session_ticket. Empty = none; shorter = not one of ours."""
+
+    def shares_protocol(self, served: Iterable[str]) -> bool:
+        """Whether the client can speak one of these protocols. One that names none by ALPN is taken to speak HTTP;
+        so is one that names HTTP/1.0, which is served, though it is not among those that can be chosen."""
+        return not self.alpn or HTTP_1_0 in self.alpn or any(name.encode("ascii") in self.alpn for name in served)
 
 
 class ClientHelloReader:

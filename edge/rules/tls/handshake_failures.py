@@ -8,6 +8,7 @@ HANDSHAKE_FAILURES: Final = (
     "not_tls",
     "plain_http",
     "no_name",
+    "no_protocol",
     "client_gone",
     "rejected_by_client",
     "timeout",
@@ -29,8 +30,9 @@ HANDSHAKE_FAILURES: Final = (
     "given_up",
     "edge_stopped",
 )
-"""`failed`: OpenSSL says why, or the certificate could not be asked for. `no_client_crl`: the authority of a
-client's certificate has no revocation list that is in force (`client_crl` of a listener)."""
+"""`no_protocol`: the client names protocols (ALPN), and none of them is served. `failed`: OpenSSL says why, or the
+certificate could not be asked for. `no_client_crl`: the authority of a client's certificate has no revocation list
+that is in force (`client_crl` of a listener)."""
 CERTIFICATE_LOOKUPS: Final = (
     "fresh",
     "stale",

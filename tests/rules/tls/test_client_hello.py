@@ -467,3 +467,20 @@ def test_only_short_lists_are_remembered() -> None:
         assert read is not None
         assert read.alpn == (b"x" * length,)
     assert _usual_protocols.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize(
+    ("offered", "shared"),
+    [
+        ((), True),
+        ((b"http/1.1",), True),
+        ((b"http/1.0",), True),
+        ((b"spdy/3", b"h2"), True),
+        ((b"spdy/3",), False),
+        ((b"HTTP/1.1",), False),
+        ((b"h2c", b"h", b""), False),
+    ],
+)
+def test_protocols_are_compared_byte_by_byte(offered: tuple[bytes, ...], shared: bool) -> None:
+    hello = ClientHello("shop.test", offered, (), b"")
+    assert hello.shares_protocol(["h2", "http/1.1"]) is shared
