@@ -98,13 +98,21 @@ class AcmeAuthority:
         """Tell the authority that the edge serves the proof. Raises AuthorityError, OrderError."""
         challenge, key = self._challenge(order_url)
         if challenge.status == messages.STATUS_PENDING:
-            self._post(challenge.uri, challenge.response(key))
+            try:
+                self._post(challenge.uri, challenge.response(key))
+            except OrderError:  # an issuer that has ended had told it, and the authority has looked meanwhile
+                if self._challenge(order_url)[0].status == messages.STATUS_PENDING:
+                    raise
 
     def finalize(self, order_url: str, hostname: str, key: bytes) -> None:
         """Have the certificate for this key (PEM) issued; the order is ready. Raises AuthorityError, OrderError."""
         order = _decoded(messages.Order, self._post(order_url, None))
         request = x509.load_pem_x509_csr(crypto_util.make_csr(key, [hostname]))
-        self._post(str(order.finalize), messages.CertificateRequest(csr=request))
+        try:
+            self._post(str(order.finalize), messages.CertificateRequest(csr=request))
+        except OrderError:  # as in `answer`: it was finalized before, with the same key
+            if self.state(order_url).status == "ready":
+                raise
 
     def certificate(self, order_url: str) -> str:
         """The certificate with its issuers, as PEM; the order is valid. Raises AuthorityError, OrderError."""
