@@ -214,8 +214,6 @@ class Exchange(ExchangeFailures, ResponseHandler):
         attempt.connection = connection
         request, upload, client, context = self._request, self._upload, self._client, self._context
         connection.attach(self, to_head=request.method == b"HEAD")
-        if not client.writable:  # since an earlier attempt, and it reports that once only
-            connection.pause()
         number = len(self._tries)
         lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
@@ -375,7 +373,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._deadline = _RESPONSE_BODY
             self._client.deadline = now + self._context.hot.between_bytes
         else:
-            self._deadline = Deadline.CLIENT_WRITE
+            self.client_blocked()  # perhaps since a 1xx response, and it reports that once only
 
     # body
 
@@ -392,9 +390,11 @@ class Exchange(ExchangeFailures, ResponseHandler):
             client.deadline = context.clock() + context.hot.between_bytes
 
     def client_blocked(self) -> None:
-        """The client is slower than the backend."""
-        if self.phase is _BODY:
-            self.expect(Deadline.CLIENT_WRITE, self._context.timeouts.write_stall)
+        """The client is slower than the backend. Of 1xx responses there may be too few bytes to stop reading: the
+        backend would be blamed for a late response."""
+        if self.phase is not _BODY:
+            return
+        self.expect(Deadline.CLIENT_WRITE, self._context.timeouts.write_stall)
         if self._attempt is not None and self._attempt.connection is not None:
             self._attempt.connection.pause()
 

@@ -35,8 +35,8 @@ def answers(bench):
     return said
 
 
-async def test_the_client_when_the_next_attempt_begins(bench, answers):
-    answers += [HINT + REFUSED, HINT]
+async def test_the_client_when_the_response_begins(bench, answers):
+    answers += [HINT + REFUSED, HINT + b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
     client = bench.client()
     client.full = True
     client.protocol.data_received(GET + b"\r\n")

@@ -342,14 +342,13 @@ async def test_half_a_head_behind_them_waits_for_its_other_half(stage: Stage) ->
     assert [o.status for o in stage.bench.outcomes] == [204]
 
 
-async def test_nobody_reads_more_of_them_while_the_client_reads_none(stage: Stage) -> None:
+async def test_they_are_read_while_the_client_reads_none(stage: Stage) -> None:
+    """Their bytes are bounded, and the backend is not to be blamed for a response that nobody read."""
     client, backend = await stage.asking()
     client.full = True
-    backend.protocol.data_received(HINT)
-    assert backend.paused
-    client.protocol.resume_writing()
-    await turns()
-    assert not backend.paused
+    for _ in range(2):
+        backend.protocol.data_received(HINT)
+        assert not backend.paused
     backend.protocol.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
     assert [o.status for o in stage.bench.outcomes] == [204]
 

@@ -347,3 +347,20 @@ async def test_one_that_ends_in_time_is_not_cut(scene):
     assert scene.outcome.cause.value == "ok"
     with pytest.raises((CutShort, ConnectionError)):
         await client.read_reply()
+
+
+async def test_a_drain_waits_for_a_client_that_still_takes_its_response(scene):
+    """Its exchange is over, but it is no idle client, whose connection is closed after `drain.idle`."""
+    scene.route(HOST, [scene.backend(body=b"x" * 100_000)])
+    client = await scene.client(receive_buffer=4096)
+    await scene.small_send_buffer()
+    await client.write(request(HOST))
+    await scene.ended()
+    assert connection(scene)._transport.get_write_buffer_size()
+    stopped = asyncio.create_task(scene.worker.stop(10 * DEADLINE, 0.01))
+    await scene.until(lambda: scene.worker.context.draining)
+    scene.pass_time(1.0)
+    scene.worker.context.deadline_sweep.look()
+    assert len((await client.read_reply()).body) == 100_000
+    assert await client.rest() == b""
+    await stopped

@@ -221,3 +221,16 @@ async def test_a_client_that_leaves_a_few_bytes_is_counted_for_the_whole_piece(s
     assert not connection.writable
     assert size >= LARGEST
     assert scene.worker.context.buffers.held == size
+
+
+async def test_the_last_piece_is_counted_after_the_end_of_its_exchange(scene):
+    scene.route("shop.test", [scene.backend(body=b"x" * 30_000)])
+    client = await scene.client(receive_buffer=4096)
+    await scene.small_send_buffer()
+    await client.write(request("shop.test"))
+    await scene.ended()
+    [connection] = scene.connections
+    assert connection.exchange is None
+    assert scene.worker.context.buffers.held == connection.held_bytes >= LARGEST
+    assert len((await client.read_reply()).body) == 30_000
+    await scene.until(lambda: scene.worker.context.buffers.held == 0)

@@ -116,3 +116,30 @@ async def test_half_of_a_tunnel_is_none(scene):
     assert await client.rest() == b"all"
     assert len(got) == 16 * MIB
     assert len(scene.worker.context.hangups) == 0
+
+
+async def test_a_client_that_takes_no_interim_responses_is_not_the_backends_fault(scene):
+    """They fill its socket; the backend responds in time, and that is read."""
+
+    go_on = asyncio.Event()
+
+    async def script(wire: Wire, got: object) -> None:
+        for n in range(20):
+            await wire.send(b"HTTP/1.1 103 Early Hints\r\nLink: <%d%s>\r\n\r\n" % (n, b"x" * 2000))
+        await go_on.wait()
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        await wire.send(b"y" * 100_000)
+
+    scene.route("shop.test", [scene.scripted(script)])
+    client = await scene.client(receive_buffer=4096)
+    await scene.small_send_buffer()
+    await client.write(request("shop.test"))
+    [connection] = scene.connections
+    await scene.until(lambda: not connection.writable)
+    exchange = connection.exchange
+    assert exchange is not None
+    go_on.set()
+    await scene.until(lambda: exchange.is_responding)
+    assert len((await client.read_reply()).body) == 100_000
+    await scene.ended()
+    assert scene.attempts == ["ok"]

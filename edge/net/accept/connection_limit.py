@@ -19,7 +19,8 @@ from typing import Final
 
 from edge.net.request.request_ids import RequestIds
 from edge.rules.exchange_records import DetailedOutcome, Outcome
-from edge.rules.h2.h2_frames import ErrorCode, goaway_frame, settings_frame
+from edge.rules.h2.h2_frames import ErrorCode
+from edge.rules.h2.output_frames import goaway_frame, settings_frame
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
 from edge.rules.http.local_reply import LocalReplies, date_line
 from edge.rules.limits.client_key import ClientKey, client_key

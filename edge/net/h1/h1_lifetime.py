@@ -197,8 +197,9 @@ class H1Lifetime(ReadControl):
 
     def shorten_idle_timeout(self, now: float, idle: float) -> None:
         """Shorten the idle timeout to `idle` seconds, because the worker drains. A client without a request so far
-        keeps the timeout that it always has: it connected in order to send one."""
-        if self.requests and self._exchange is None and not self._held:
+        keeps the timeout that it always has: it connected in order to send one. One that is still to take the rest
+        of its response is not idle."""
+        if self.requests and self._exchange is None and not self._held and self.writable:
             silent_since = self.deadline - self._context.hot.keep_alive
             self.deadline = min(self.deadline, max(now, silent_since + idle))
 
@@ -263,9 +264,8 @@ class H1Lifetime(ReadControl):
     def held_bytes(self) -> int:
         """Bytes that are buffered for it: unparsed ones, the write buffer, and those of its exchange."""
         unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        if self._exchange is None:
-            return len(self._held) + unsent
-        return len(self._held) + retained(unsent, full=not self.writable) + self._exchange.held_bytes
+        held = len(self._held) + retained(unsent, full=not self.writable)
+        return held if self._exchange is None else held + self._exchange.held_bytes
 
     def cut_off(self) -> None:
         """Close the connection at once because it holds more than its share of memory."""

@@ -18,7 +18,8 @@ from edge.net.h2.h2_session import H2Session, Ngh2Session, SessionError, Session
 from edge.net.h2.h2_stream import H2Stream, StreamOwner
 from edge.net.transport.socket_state import drop, has_input
 from edge.net.worker_context import WorkerContext
-from edge.rules.h2.h2_frames import ErrorCode, FrameGuard, GoAwayReason, Violation, goaway_frame
+from edge.rules.h2.h2_frames import ErrorCode, FrameGuard, GoAwayReason, Violation
+from edge.rules.h2.output_frames import goaway_frame
 from edge.rules.limits.client_key import ClientKey, client_key
 from edge.rules.outcomes import Cause
 

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, Protocol
 import ngh2
 from ngh2 import DataReceived, GoAwayReceived, RequestReceived, StreamClosed, StreamReset, TrailersReceived
 
-from edge.rules.h2.h2_frames import BURST, ErrorCode, OutputFrames
+from edge.rules.h2.h2_frames import BURST, ErrorCode
+from edge.rules.h2.output_frames import OutputFrames
 from edge.rules.http.messages import Fields
 
 HeaderList = Iterable[tuple[bytes, bytes]]

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 LARGEST: Final = 44 * 1024
-"Bytes of one read of a body. Less than 64 KiB are kept for one receiver."
+"""Bytes of one read of a body, but the first: so less than 64 KiB are kept for a receiver that took the first read.
+(What comes with a head is up to 256 KiB, on a connection whose responses were short before.)"""
 LARGEST_FIRST: Final = 80 * 1024
 "Bytes of the first read of a response: a head and 64 KiB come at once, and the receiver has room for most of it."
 LONG: Final = 16 * 1024
@@ -30,8 +31,9 @@ NEXT: Final = _BUFFER[:LARGEST]
 def retained(unsent: int, *, full: bool) -> int:
     """Bytes of memory behind a write buffer of `unsent` bytes.
 
-    `full`: it is that of a long body whose sender waits. Then the piece that the receiver has taken a part of is in
-    memory as a whole: without this, whoever leaves a few bytes of each piece would be counted for next to nothing.
+    `full`: the sender waits until they are taken. The piece that the receiver has taken a part of is in memory as a
+    whole, and is counted like a long one: without this, whoever leaves a few bytes of each piece would be counted
+    for next to nothing.
     """
     return max(unsent, LARGEST) if full and unsent else unsent
 

@@ -115,7 +115,6 @@ _PRIORITY: Final = 2
 _RST_STREAM: Final = 3
 _SETTINGS: Final = 4
 _PING: Final = 6
-_GOAWAY: Final = 7
 _WINDOW_UPDATE: Final = 8
 _CONTINUATION: Final = 9
 _PRIORITY_UPDATE: Final = 16
@@ -152,6 +151,7 @@ class FrameGuard:
         "_charged",
         "_credit",
         "_ended",
+        "_ending",
         "_forgotten",
         "_fresh",
         "_gaps",
@@ -189,6 +189,8 @@ class FrameGuard:
         "Ranges of stream ids that the client has left out."
         self._opening = 0
         "The stream whose header block ends with the frame that is being read; 0 = none."
+        self._ending = 0
+        "The stream of the RST_STREAM frame that is being read, which the session still takes for open; 0 = none."
         self.highest = 0
         "The highest stream that the client has opened."
         self._is_unfinished = False
@@ -196,7 +198,7 @@ class FrameGuard:
         self._fresh: dict[int, None] | None = None
         "Streams of this read that the session may not know yet; None = there are none."
         self._ended: dict[int, None] | None = None
-        "Streams that the client has reset in this read; None = there are none."
+        "Streams that the client has reset, and of which the session learns with this read; None = there are none."
         self._charged = 0
         "Tokens that this read takes."
         self._spent = 0
@@ -257,6 +259,10 @@ class FrameGuard:
         if self._opening and self._skip <= len(data):
             self.opened = [self._opening]
             self._opening = 0
+        if self._ending:
+            self._ended = {self._ending: None}
+            if self._skip <= len(data):
+                self._ending = 0
         violation = self._read_frames(data, streams)
         fresh, opened, ended = self._fresh, self.opened, self._ended
         self._is_unfinished = bool(fresh and self.highest in fresh and not (opened and self.highest in opened))
@@ -331,6 +337,8 @@ class FrameGuard:
         if kind == _RST_STREAM:
             self._ended = self._ended or {}
             self._ended[stream] = None
+            if not is_whole:
+                self._ending = stream
         elif kind == _SETTINGS and _size_of(data, at) > MOST_SETTINGS * 6:
             return Violation(
                 ErrorCode.ENHANCE_YOUR_CALM, GoAwayReason.SETTINGS_FLOOD, "too many settings in one frame"
@@ -405,45 +413,3 @@ def _is_empty(data: bytes, at: "i64", flags: int) -> bool:
     if not size:
         return True
     return bool(flags & _PADDED) and at + FRAME_HEAD < len(data) and data[at + FRAME_HEAD] + 1 >= size
-
-
-def settings_frame() -> bytes:
-    """A SETTINGS frame without settings (RFC 9113, section 6.5): the preface of a server that serves nothing."""
-    return b"\0\0\0\x04\0\0\0\0\0"
-
-
-def goaway_frame(last_stream: int, code: ErrorCode, text: bytes = b"") -> bytes:
-    """A GOAWAY frame (RFC 9113, section 6.8), for a connection whose session cannot make one. `text`: for whoever
-    looks for the cause at the client."""
-    head = (8 + len(text)).to_bytes(3) + b"\x07\0\0\0\0\0"
-    return b"".join((head, last_stream.to_bytes(4), code.to_bytes(4), text))
-
-
-class OutputFrames:
-    """The frames of an output that is taken in pieces, which may be cut anywhere: finds the GOAWAY among them."""
-
-    __slots__ = ("_part", "_skip")
-
-    def __init__(self) -> None:
-        self._part = b""
-        "What has come of a frame that cannot be judged yet."
-        self._skip = 0
-        "Bytes to come that belong to a frame without interest."
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the last piece ended within a frame."""
-        return bool(self._part or self._skip)
-
-    def follow(self, output: bytes) -> int | None:
-        """The error code of the GOAWAY in this piece; None = there is none."""
-        data, at = self._part + output, self._skip
-        found: int | None = None
-        while at + FRAME_HEAD <= len(data):
-            if data[at + 3] == _GOAWAY:
-                if at + 17 > len(data):
-                    break
-                found = int.from_bytes(data[at + 13 : at + 17])
-            at += FRAME_HEAD + int.from_bytes(data[at : at + 3])
-        self._part, self._skip = data[at:], max(0, at - len(data))
-        return found

@@ -1,5 +1,7 @@
 """The heads of frames, in pieces of any size. (The rules one by one are in tests/corpus_h2.)"""
 
+from itertools import pairwise
+
 import pytest
 
 from edge.rules.h2.h2_frames import (
@@ -13,15 +15,12 @@ from edge.rules.h2.h2_frames import (
     ErrorCode,
     FrameGuard,
     GoAwayReason,
-    OutputFrames,
-    goaway_frame,
 )
 from tests.corpus_h2.frames import (
     PADDED,
     data,
     frame,
     get,
-    goaway,
     headers,
     ping,
     post,
@@ -81,6 +80,27 @@ def test_a_frame_on_a_stream_that_the_client_ended():
     violation = guard.scan(data(1), {}, 0.0)
     assert violation is not None
     assert violation.code is ErrorCode.STREAM_CLOSED
+
+
+@pytest.mark.parametrize("first", range(len(rst(1) + data(1, b"abc")) + 1))
+@pytest.mark.parametrize("second", [1, 3, 1000])
+def test_a_frame_behind_a_reset_in_reads_of_any_size(first, second):
+    """The session takes the stream for open until it has all of the RST_STREAM frame."""
+    guard, wire, violation = begun(), rst(1) + data(1, b"abc"), None
+    assert guard.scan(post(1), {}, 0.0) is None
+    cuts = [0, first, *range(first + second, len(wire), second), len(wire)]
+    for start, end in pairwise(cuts):
+        violation = violation or guard.scan(wire[start:end], {1} if start < len(rst(1)) else {}, 0.0)
+    assert violation is not None
+    assert violation.code is ErrorCode.STREAM_CLOSED
+
+
+def test_a_frame_behind_the_reset_of_another_stream():
+    guard = begun()
+    assert guard.scan(post(1) + post(3), {}, 0.0) is None
+    assert guard.scan(rst(1)[:-1], {1, 3}, 0.0) is None
+    assert guard.scan(rst(1)[-1:] + data(3), {1, 3}, 0.0) is None
+    assert guard.scan(data(3), {3}, 0.0) is None
 
 
 def test_a_frame_that_crosses_a_reset():
@@ -165,25 +185,6 @@ def test_empty_data_in_padding():
     assert violation is not None
     assert violation.reason is GoAwayReason.EMPTY_DATA_FLOOD
     assert begun().scan(post(1) + data(1, b"x", ended=False) * 2 * int(BURST), {1}, 0.0) is None
-
-
-def test_a_goaway():
-    assert goaway_frame(5, ErrorCode.ENHANCE_YOUR_CALM) == goaway(5, 11)
-    assert OutputFrames().follow(ping() + goaway(1, 5)) == 5
-    assert OutputFrames().follow(ping()) is None
-    assert OutputFrames().follow(ping()[:5]) is None
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 9, 16, 17, 30, 1000])
-def test_the_code_of_a_goaway_in_pieces(size):
-    """What looks like one within a body is none."""
-    output = data(1, goaway(1, 7) * 3, ended=False) + ping() + goaway(1, 5) + ping()
-    frames = OutputFrames()
-    found = [frames.follow(output[at : at + size]) for at in range(0, len(output), size)]
-    assert [code for code in found if code is not None] == [5]
-    assert not frames.is_cut
-    frames.follow(output[:-1])
-    assert frames.is_cut
 
 
 @pytest.mark.parametrize("size", [1, 5, 9, 10, 1000])
