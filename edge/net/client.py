@@ -68,12 +68,14 @@ class Client(Protocol):
         request_id: bytes,
         backend: bytes,
         pieces: list[bytes],
+        size: int,
         *,
         done: bool,
         trailers: bytes,
     ) -> None:
-        """The head of the final response, and what came of its body. `backend`: the header line that names the
-        backend; `done`: that is all of the body, and `trailers` follow it."""
+        """The head of the final response, and what came of its body, in `pieces` of `size` bytes together.
+        `backend`: the header line that names the backend; `done`: that is all of the body, and `trailers` follow
+        it."""
 
     def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
         """More of the body."""

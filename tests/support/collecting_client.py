@@ -77,11 +77,13 @@ class CollectingClient:
         request_id: bytes,
         backend: bytes,
         pieces: list[bytes],
+        size: int,
         *,
         done: bool,
         trailers: bytes,
     ) -> None:
         assert not self.status, "a second response"
+        assert size == sum(map(len, pieces))
         self.response = answer
         self.send_body(pieces, done=done, trailers=trailers)
 

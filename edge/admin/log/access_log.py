@@ -240,20 +240,17 @@ class AccessLog(LineLog):
         # Always into the same bytearray, which is seldom too small, where the batch would grow with each line.
         try:
             _encode_into(outcome, record)
-            is_plain = record.isascii() and DEL not in record
+            if not record.isascii() or DEL in record:  # rare: the check is made for every request, not the escaping
+                record[:] = escaped_json(outcome)
         except UnicodeEncodeError:
-            is_plain = False
-        if not is_plain:  # rare: the check is on the way of every request, the escaping is not
             record[:] = escaped_json(outcome)
         record.pop()  # the brace; assigning `end` to a slice takes three times as long
         batch = self._batch
-        start = len(batch)
         batch += record
         batch += end
         self._lines += 1
-        size = len(batch)
-        if size >= BATCH or size - start > self._longest:
-            self._fit(outcome, start)
+        if len(batch) >= BATCH or len(record) + len(end) > self._longest:
+            self._fit(outcome, len(batch) - len(record) - len(end))
 
     def _write_otherwise(self, outcome: Outcome, request: Request | None, response: Response | None) -> None:
         """Add its line in another format, unless it is one of those with 2xx that sampling leaves out."""

@@ -142,10 +142,13 @@ class Pool(ConnectionOwner):
         """Return a connection whose response is complete; if the pool is full, another one is closed for it."""
         if self._idle >= self._idle_total:
             self._close_oldest()
+            if self._idle >= self._idle_total:  # no connection may be idle
+                connection.close()
+                return
         idle = self._idle_of.get(connection.endpoint)
         if idle is None:
             idle = self._idle_of[connection.endpoint] = []
-        if self._idle >= self._idle_total or len(idle) >= self._idle_per_backend:
+        if len(idle) >= self._idle_per_backend:
             connection.close()
             return
         connection.idle_since = now

@@ -145,8 +145,7 @@ class H1Backend(ReadControl):
     def release(self) -> bool:
         """Detach the exchange. Returns whether the connection may carry another request."""
         self._handler = None
-        body = self._body
-        self._body = None
+        body, self._body = self._body, None
         if self.paused:  # by the client of this response, which does not concern the next one
             self.resume()
         if not self.reusable or body is None or not body.done or self.closed or self._transport is None:
@@ -331,8 +330,10 @@ class H1Backend(ReadControl):
     def _read_head(self, handler: ResponseHandler, data: bytes, seen: int = 0) -> None:
         """Parse a head once it is complete. `seen`: length of the part of `data` that was searched before."""
         previous = self._previous
-        if previous is not None and not self._to_head and self._head_reader.is_repeated(previous, data):
-            self._head_received(handler, previous.whole, data[len(previous.whole) :], previous)
+        if (previous is not None and data.startswith(previous.whole) and not self._to_head) and (
+            previous.received.validator is self._head_reader.validator
+        ):  # quicker than to find its end and to hash it
+            self._response_begun(handler, previous, data[len(previous.whole) :])
             return
         end, limit = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._max_head
         if end < 0 or end > limit:
@@ -345,19 +346,21 @@ class H1Backend(ReadControl):
         rest = data[end + 4 :]
         self._head_received(handler, data[: end + 4] if rest else data, rest)
 
-    def _head_received(
-        self, handler: ResponseHandler, head: bytes, rest: bytes, response: Response | ResponseHead | None = None
-    ) -> None:
-        """Act on a complete head, and on `rest`, which came behind it. `response`: what it stands for, if it is a
-        repeated one. Raises BadResponse, ValueError."""
-        self._held = b""
-        if response is None:
-            response = self._head_reader.response(head, to_head=self._to_head)
+    def _head_received(self, handler: ResponseHandler, head: bytes, rest: bytes) -> None:
+        """Act on a complete head, and on `rest`, which came behind it. Raises BadResponse, ValueError."""
+        response = self._head_reader.response(head, to_head=self._to_head)
         if isinstance(response, ResponseHead):
+            self._held = b""
             self._interim_bytes += len(head)
             self._interim(handler, response, rest)
             return
         self._previous = response if response.whole and not self._to_head else None
+        self._response_begun(handler, response, rest)
+
+    def _response_begun(self, handler: ResponseHandler, response: Response, rest: bytes) -> None:
+        """Act on the head of the final response, and on `rest`, which came behind it. Raises BadResponse,
+        ValueError."""
+        self._held = b""
         self.reusable = response.keep_alive
         self.keep_alive_timeout = response.keep_alive_timeout
         if len(rest) > LONG:

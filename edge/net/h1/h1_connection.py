@@ -292,12 +292,13 @@ class H1Connection(H1Lifetime, Client):
         request_id: bytes,
         backend: bytes,
         pieces: list[bytes],
+        size: int,
         *,
         done: bool,
         trailers: bytes,
     ) -> None:
-        """Send the head of the final response, and what came of its body. `backend`: the field that names the
-        backend; `done`: the body is complete, and `trailers` follow it."""
+        """Send the head of the final response, and what came of its body, in `pieces` of `size` bytes together.
+        `backend`: the field that names the backend; `done`: the body is complete, and `trailers` follow it."""
         request, context, framing = self._request, self._context, response.framing
         keep_alive = (
             request.keep_alive
@@ -305,9 +306,7 @@ class H1Connection(H1Lifetime, Client):
             and self.requests < context.hot.requests_per_connection
             and not context.draining
         )  # as `_allows_another`, inlined to save a call
-        body, head, size = pieces, response.head, 0
-        for piece in pieces:
-            size += len(piece)
+        body, head = pieces, response.head
         if framing is _CHUNKED or framing is _CLOSE:
             framing = _CHUNKED if request.minor else _CLOSE
             keep_alive = keep_alive and framing is not _CLOSE

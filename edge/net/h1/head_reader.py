@@ -35,6 +35,8 @@ LONGEST: Final = 4096
 "Bytes of the longest head that is cached: 4 MiB in each direction at most."
 DOORKEEPER_SLOTS: Final = 4096
 "Hashes of heads that came once, in each direction; a power of two."
+LOOKUPS_AFTER_CHANGE: Final = 15
+"Requests that are looked up by their fields after one whose fields were not those of the request before it."
 
 
 _LF: Final = 10
@@ -77,28 +79,31 @@ class RepeatCache(Generic[T]):
 class HeadReader:
     """Parses and validates the heads of one worker, with a cache for each direction."""
 
-    __slots__ = ("_longest", "_requests", "_responses", "_scans", "_validator")
+    __slots__ = ("_longest", "_lookups_due", "_requests", "_responses", "_scans", "validator")
 
     def __init__(self, validator: HeadValidator, *, scans: bool = BUILD == "compiled") -> None:
         """`scans`: read fields by our own pass over their bytes, which is faster when compiled; else by llhttp."""
         self._scans = scans
-        self._validator = validator
+        self.validator = validator
+        "What another one has accepted must be validated again: its limits may have been others."
         self._longest = min(LONGEST, validator.unmeasured)
         self._requests: RepeatCache[Request] = RepeatCache()
         "By fields: the request with them that was read last before they were cached."
         self._responses: RepeatCache[Response] = RepeatCache()
+        self._lookups_due = 0
+        "Requests that are not compared with the one before them."
 
     def reconfigure(self, validator: HeadValidator) -> None:
         """Validate by other limits from now on. The caches are emptied: their heads were validated by the old
         ones."""
-        self._validator = validator
+        self.validator = validator
         self._longest = min(LONGEST, validator.unmeasured)
         self._requests = RepeatCache()
         self._responses = RepeatCache()
 
     def closed(self) -> "HeadReader":
         """A reader that rejects every request, for an edge that stops."""
-        return _ClosedHeadReader(self._validator)
+        return _ClosedHeadReader(self.validator)
 
     def __len__(self) -> int:
         """Cached heads, of both directions."""
@@ -123,21 +128,26 @@ class HeadReader:
         """The same for data that ends with a blank line, before which there may be more than one head; None = so it
         is, or it does not begin with a head. Raises RejectedRequest.
 
-        `previous`: the request before it on the same connection. Most clients repeat its fields, which are compared
-        with it in a tenth of the time that it takes to hash them.
+        `previous`: the request before it on the same connection. Many clients repeat its fields, which are compared
+        with it in a tenth of the time that it takes to hash them. If fields change, as those of a browser do, that
+        is in vain, and takes as long as the hash, because an earlier request is in no cache of the CPU. So after a
+        comparison in vain, the next ones are left out.
 
         The end of a head with known fields need not be searched for: the block of fields ends with the first blank
         line."""
-        before = previous.received
-        if before.validator is self._validator and data.endswith(before.block):
-            end = len(data) - len(before.block) - 2
-            if end > 0 and data[end] == _CR and data[end + 1] == _LF:
-                line = data[:end]
-                if line == previous.line:
-                    return previous
-                request = self._repeated(line, len(data), previous)
-                if request is not None:
-                    return request
+        if self._lookups_due:
+            self._lookups_due -= 1
+        elif (before := previous.received).validator is self.validator:
+            if data.endswith(before.block):
+                end = len(data) - len(before.block) - 2
+                if end > 0 and data[end] == _CR and data[end + 1] == _LF:
+                    line = data[:end]
+                    if line == previous.line:
+                        return previous
+                    request = self._repeated(line, len(data), previous)
+                    if request is not None:
+                        return request
+            self._lookups_due = LOOKUPS_AFTER_CHANGE
         line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
         if known is not None:
@@ -147,15 +157,19 @@ class HeadReader:
         if not self._scans and data.find(b"\r\n\r\n") != len(data) - 4:  # as `_has_inner_end`, without a call
             return None
         try:
-            return self._new(data, line, fields, before if before.validator is self._validator else None)
+            return self._new(data, line, fields, self._comparable(previous))
         except RejectedRequest:
             if _has_inner_end(data):  # the pass stops there, because an empty line is no field
                 return None
             raise
 
+    def _comparable(self, previous: Request) -> ReceivedFields | None:
+        """The fields of an earlier request with which our own pass compares those of the next one; None = none."""
+        return previous.received if self._scans and self.is_current(previous) else None
+
     def is_current(self, request: Request) -> bool:
         """Whether a head that is that of this request again would be read to the same result."""
-        return request.received.validator is self._validator
+        return request.received.validator is self.validator
 
     def _repeated(self, line: bytes, size: int, request: Request) -> Request | None:
         """The request with this line and the fields of `request`; None = the line is not a plain one. `size`: of
@@ -186,11 +200,11 @@ class HeadReader:
         `data`: all of the head. `before`: the fields of a request that the same client has sent."""
         method, target = scan_request_line(line) if self._scans else plain_request_line(line)
         if not method or len(data) > self._longest:
-            self._validator.head_bytes(data)
+            self.validator.head_bytes(data)
             method, target, minor = read_request_line(line)
             return self._validate(method, target, minor, fields)
         request = self._validate(method, target, 1, fields, before)
-        request.line, request.received.validator = line, self._validator
+        request.line, request.received.validator = line, self.validator
         self._requests.offer(fields, request)
         return request
 
@@ -198,7 +212,7 @@ class HeadReader:
         self, method: bytes, target: bytes, minor: int, block: bytes, before: ReceivedFields | None = None
     ) -> Request:
         """The request with this line and this block of fields. Raises RejectedRequest."""
-        validator, sifted = self._validator, None
+        validator, sifted = self.validator, None
         if not self._scans:
             head = RequestHead(method, target, minor, request_fields(block, validator.fields), block)
         else:
@@ -219,7 +233,7 @@ class HeadReader:
     def partial_request(self, data: bytes, seen: int) -> None:
         """Check an incomplete head, of which `seen` bytes were checked before. Raises RejectedRequest when no
         continuation could make it valid."""
-        self._validator.partial_head(data, seen)
+        self.validator.partial_head(data, seen)
 
     def response(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
         """Parse and validate the head of a final response; a 1xx head is only parsed. `to_head`: the request is a
@@ -231,18 +245,12 @@ class HeadReader:
         response = self._new_response(data, to_head=to_head)
         if not to_head and isinstance(response, Response):
             if len(data) <= LONGEST:
-                response.whole, response.received.validator = data, self._validator
+                response.whole, response.received.validator = data, self.validator
             self._responses.offer(data, response)
         return response
 
-    def is_repeated(self, previous: Response, data: bytes) -> bool:
-        """Whether these bytes begin with the head of this response, which was not one to a HEAD. To compare them
-        takes a fraction of the time that it takes to find the end of the head and to hash it."""
-        head = previous.whole
-        return bool(head) and data.startswith(head) and previous.received.validator is self._validator
-
     def _new_response(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
-        validator = self._validator
+        validator = self.validator
         if not self._scans:
             head = response_head(data, validator.fields)
             if head.status >= 200:
@@ -259,15 +267,15 @@ class HeadReader:
 
     def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:
         """Encode the trailers that are passed on."""
-        return self._validator.trailer_lines(fields, of_request=of_request)
+        return self.validator.trailer_lines(fields, of_request=of_request)
 
     def protocols(self, head: ResponseHead) -> list[bytes]:
         """The protocols to which a 101 response switches, spelled as in the response."""
-        return self._validator.protocols(head)
+        return self.validator.protocols(head)
 
     def interim_lines(self, head: ResponseHead) -> list[bytes]:
         """The fields of a 1xx response that are passed on, as lines."""
-        return self._validator.interim_lines(head)
+        return self.validator.interim_lines(head)
 
 
 def _has_inner_end(data: bytes) -> bool:

@@ -288,19 +288,19 @@ class H2Stream(Client):
         request_id: bytes,
         backend: bytes,
         pieces: list[bytes],
+        size: int,
         *,
         done: bool,
         trailers: bytes,
     ) -> None:
         """Send the head of the final response, and what came of its body."""
-        owner, services = self._owner, self._owner.services
-        known = services.responses.of_response(answer)
-        fields = [*known, (b"x-request-id", request_id), *services.own_fields(backend)]
+        owner, known = self._owner, self._owner.services.responses.of_response(answer)
+        fields = [*known, (b"x-request-id", request_id), *owner.services.own_fields(backend)]
         if not answer.has_date:
             fields += fields_of(date_line(int(time())))
-        ended = done and not pieces and not trailers
+        ended = done and not size and not trailers
         owner.session.send_head(self.stream, fields, ended=ended)
-        if not ended and (pieces or done):
+        if not ended and (size or done):
             self.send_body(pieces, done=done, trailers=trailers)
         else:
             self.done = ended

@@ -28,7 +28,7 @@ from edge.rules.balancing.pending_queue import PendingQueue
 from edge.rules.balancing.retries import worst_cause
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Phase
-from edge.rules.routing.routes import Route
+from edge.rules.routing.routes import Route, redirect_location
 from edge.rules.tls.request_gate import RequestGate
 
 _OF_UPLOAD: Final = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
@@ -75,6 +75,21 @@ class ExchangeFailures(ExchangeState):
         else:
             self._reply_locally(turned_away.cause)
         return True
+
+    def _not_served(self, route: Route) -> None:
+        """Its requests get no backend: reply with the reason, or what the core API has set instead."""
+        response = route.response
+        if response is None or route.environment is None:
+            self._context.counts.unknown_hits += 1
+            self._turn_away(Cause.UNKNOWN_HOST)
+        elif response.maintenance:
+            self._reply_locally(Cause.MAINTENANCE)
+        elif response.redirect is not None:
+            location = redirect_location(response.redirect, self._request.target)
+            self._send_local_reply(self._context.pages.redirect(location), Cause.REDIRECTED)
+        else:
+            drained = route.is_drained(self._context.table.drains)
+            self._reply_locally(Cause.DRAINED if drained else Cause.NO_BACKENDS)
 
     def _unknown_host_refused(self) -> None:
         if self.phase is not Phase.FINISHED:  # the client left meanwhile

@@ -279,6 +279,7 @@ class ExchangeState:
         """The record for the logs, without details."""
         info, request, tries = self._client.info, self._request, self._tries
         response = self._route.response if self._route is not None else None
+        resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms = times
         client = (info.client_address(request.found) or info.address) if info.trusted else info.address
         if len(tries) == 1:  # a list that is written out is made without the call of a comprehension
             t = tries[0]
@@ -304,11 +305,11 @@ class ExchangeState:
             phase,
             blame,
             cause,
-            times[0],
-            times[1],
-            times[2],
-            times[3],
-            times[4],
+            resolve_ms,
+            connect_ms,
+            first_byte_ms,
+            total_ms,
+            overhead_ms,
             attempts,
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,

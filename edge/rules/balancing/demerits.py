@@ -28,6 +28,7 @@ from edge.rules.balancing.scoring import (
     FIRST_SIGMA,
     LN2,
     LOG_SHORTEST,
+    MEAN_OF,
     PEAK_STEP,
     PROBATION_STEP,
     SHORTEST,
@@ -207,11 +208,9 @@ class Demerits:
         """Record the time to the first byte of a response, in seconds; returns its logarithm."""
         # Each request comes here: what is read twice is a local variable, and only log is called.
         x = log(latency) if latency > SHORTEST else LOG_SHORTEST
-        samples, mean, sigma = state.samples, state.mean, self._sigma
-        above = x - self._base if self._base is not None else 0.0
-        step = 1.0 / (samples + 1)
-        if step < SLOWEST_STEP:
-            step = SLOWEST_STEP
+        samples, mean, sigma, base = state.samples, state.mean, self._sigma, self._base
+        above = x - base if base is not None else 0.0
+        step = SLOWEST_STEP if samples >= MEAN_OF else 1.0 / (samples + 1)
         if step < PEAK_STEP and above > 2.0 * sigma:
             step = PEAK_STEP
         if state.probation is not None:

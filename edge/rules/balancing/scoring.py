@@ -23,6 +23,8 @@ PROBATION_STEP: Final = 0.5
 "Weight of a sample of a backend on probation: two good responses suffice to end it, one bad one prolongs it."
 SLOWEST_STEP: Final = 0.1
 "Least weight of a new sample: about 19 samples count."
+MEAN_OF: Final = int(1.0 / SLOWEST_STEP)
+"Samples that are averaged before a new one has the least weight."
 PEAK_STEP: Final = 0.3
 "Weight of a sample far above the neighbours: a slow backend is noticed after four."
 TIMED: Final = 3

@@ -57,7 +57,10 @@ def plain_request_line(line: bytes) -> tuple[bytes, bytes]:
     """Method and target of a request line of HTTP/1.1 that is valid as it stands, as most are; (b"", b"") = it is
     another one, for `read_request_line`."""
     found = _PLAIN_LINE.fullmatch(line)
-    return _NOT_PLAIN if found is None else (found[1], found[2])
+    if found is None:
+        return _NOT_PLAIN
+    method, target = found.groups()
+    return method, target
 
 
 def scan_request_line(line: bytes) -> tuple[bytes, bytes]:

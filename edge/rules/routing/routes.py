@@ -73,6 +73,7 @@ class Route:
         "remarks",
         "renew_at",
         "response",
+        "serves",
         "source",
         "standby",
         "states",
@@ -99,6 +100,8 @@ class Route:
         self.active: tuple[Candidate, ...] = ()
         self.standby: tuple[Candidate, ...] = ()
         self.states: tuple[BackendState, ...] = ()
+        self.serves = False
+        "Whether requests get one of its backends: it has one, and there is neither maintenance nor a redirect."
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.renew_at = 0.0
         "Time from which a request causes a lookup in the background: a little before the route is stale."
@@ -144,6 +147,7 @@ class Route:
         self.active = tuple(c for c in candidates if c.backend.role != "standby")
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
         self.states = tuple(c.state for c in candidates)
+        self.serves = self.response is not None and self.response.use == 2 and bool(candidates)
 
     def is_drained(self, drains: Drains) -> bool:
         """Whether it has no backend left because of drains by an operator."""

@@ -242,23 +242,15 @@ def test_the_number_of_fields_is_limited_among_known_lines() -> None:
         )
 
 
-def test_a_response_is_repeated_if_its_whole_head_comes_again() -> None:
+def test_a_response_is_kept_whole_for_another_request_unless_it_was_one_to_a_head_request() -> None:
     head_reader, head = new_head_reader(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-    response = head_reader.response(head, to_head=False)
+    response, to_head = (head_reader.response(head, to_head=to_head) for to_head in (False, True))
     assert isinstance(response, Response)
-    assert head_reader.is_repeated(response, head + b"ok")
-    assert head_reader.is_repeated(response, head)
-    assert not head_reader.is_repeated(response, head[:-1])
-    assert not head_reader.is_repeated(response, head.replace(b"2", b"3"))
+    assert isinstance(to_head, Response)
+    assert (response.whole, response.received.validator) == (head, head_reader.validator)
+    assert (to_head.whole, to_head.received.validator) == (b"", None)
     head_reader.reconfigure(HeadValidator(LimitSettings(), ForwardingSettings()))
-    assert not head_reader.is_repeated(response, head), "other limits may hold"
-
-
-def test_a_response_to_a_head_request_is_none_that_may_be_repeated() -> None:
-    head_reader, head = new_head_reader(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-    response = head_reader.response(head, to_head=True)
-    assert isinstance(response, Response)
-    assert not head_reader.is_repeated(response, head)
+    assert response.received.validator is not head_reader.validator, "other limits may hold"
 
 
 def test_a_request_is_current_for_the_limits_that_it_was_read_by() -> None:
