@@ -162,6 +162,17 @@ async def test_responses_without_a_body(scene, method, status):
     assert fields(wire, 1).get(b"content-length") == (None if status == 204 else b"5")
 
 
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 0\r\n", b"Content-Length: 0\r\nX-A: b\r\n"], ids=["one field", "two fields"]
+)
+async def test_an_empty_body_needs_no_frame_of_its_own(scene, head):
+    scene.route("shop.test", [scene.raw(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")])
+    wire = await wire_of(scene)
+    await wire.write(get(1))
+    assert (await wire.answered(1)).status == 200
+    assert [(kind, flags & 1) for kind, flags, stream, _ in wire.frames if stream == 1] == [(1, 1)]
+
+
 async def test_a_local_reply_to_head_has_no_body(scene):
     wire = await wire_of(scene)
     await wire.write(raw(1, *pseudo("HEAD", host="nobody.test")))

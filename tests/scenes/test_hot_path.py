@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from edge.net.h1.h1_connection import LOOKUPS_AFTER_CHANGE
+from edge.net.h1.head_reader import HeadReader
 from tests.support.scene import request
 
 COSTLY = ("create_task", "create_future", "call_later", "call_at", "call_soon", "run_in_executor")
@@ -51,3 +53,26 @@ async def test_no_task_and_no_timer(scene, monkeypatch, method):
         assert (await client.read_reply()).status == 200
     assert watch.made == []
     assert scene.snapshot.links_opened == 1
+
+
+async def test_fields_are_compared_with_those_of_the_request_before_unless_that_was_in_vain(scene, monkeypatch):
+    """The memory of an earlier request is in no cache of the CPU; see `LOOKUPS_AFTER_CHANGE`."""
+    compare, compared = HeadReader.with_same_fields, []
+
+    def counted(reader, data, previous):
+        found = compare(reader, data, previous)
+        compared.append((number, found is not None))
+        return found
+
+    monkeypatch.setattr(HeadReader, "with_same_fields", counted)
+    scene.route("shop.test", [scene.backend()])
+    client, steady = await scene.client(), await scene.client()
+    for number in range(LOOKUPS_AFTER_CHANGE + 4):
+        await client.write(request("shop.test", headers=[("Accept", f"text/{number}")]))
+        assert (await client.read_reply()).status == 200
+    assert compared == [(1, False), (LOOKUPS_AFTER_CHANGE + 2, False)]
+    compared.clear()
+    for number in range(4):
+        await steady.write(request("shop.test", f"/{number}"))
+        assert (await steady.read_reply()).status == 200
+    assert compared == [(1, True), (2, True), (3, True)], "whatever other clients do"

@@ -333,6 +333,7 @@ class H1Backend(ReadControl):
         if (previous is not None and data.startswith(previous.whole) and not self._to_head) and (
             previous.received.validator is self._head_reader.validator
         ):  # quicker than to find its end and to hash it
+            self._held = b""
             self._response_begun(handler, previous, data[len(previous.whole) :])
             return
         end, limit = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._max_head
@@ -348,9 +349,9 @@ class H1Backend(ReadControl):
 
     def _head_received(self, handler: ResponseHandler, head: bytes, rest: bytes) -> None:
         """Act on a complete head, and on `rest`, which came behind it. Raises BadResponse, ValueError."""
+        self._held = b""
         response = self._head_reader.response(head, to_head=self._to_head)
         if isinstance(response, ResponseHead):
-            self._held = b""
             self._interim_bytes += len(head)
             self._interim(handler, response, rest)
             return
@@ -360,7 +361,6 @@ class H1Backend(ReadControl):
     def _response_begun(self, handler: ResponseHandler, response: Response, rest: bytes) -> None:
         """Act on the head of the final response, and on `rest`, which came behind it. Raises BadResponse,
         ValueError."""
-        self._held = b""
         self.reusable = response.keep_alive
         self.keep_alive_timeout = response.keep_alive_timeout
         if len(rest) > LONG:

@@ -40,6 +40,10 @@ _CHUNKED: Final = Framing.CHUNKED
 _CLOSE: Final = Framing.CLOSE
 _NO_REQUEST: Final = Request.refused()
 _LAST_CHUNK: Final = last_chunk(b"")
+LOOKUPS_AFTER_CHANGE: Final = 15
+"""Requests whose fields are not compared with those of the one before, after a comparison in vain: as the memory of
+an earlier request is in no cache of the CPU, it takes as long as a lookup by the hash of the fields. Those of a
+browser change with each kind of resource."""
 JOINED: Final = 16 * 1024
 "Bytes of a body below which head and body are joined into one write; larger bodies are written without a copy."
 
@@ -53,7 +57,7 @@ log = logging.getLogger("styx.client")
 class H1Connection(H1Lifetime, Client):
     """An HTTP/1.1 connection of a client; the `Client` of each exchange on it."""
 
-    __slots__ = ("_keep_alive", "_request", "deferred")
+    __slots__ = ("_keep_alive", "_lookups_due", "_request", "deferred")
 
     protocol = ""
     stream = 0
@@ -63,6 +67,8 @@ class H1Connection(H1Lifetime, Client):
         self.deferred = False
         "Whether its last request was for an unknown host: the next one is read after those of other clients."
         self._request = _NO_REQUEST
+        self._lookups_due = 1
+        "Requests whose fields are not compared with those of the one before: the first one has none before it."
         self._keep_alive = False
         "Whether the connection stays open after the latest response."
 
@@ -121,7 +127,14 @@ class H1Connection(H1Lifetime, Client):
         try:
             request = None
             if not seen and len(data) <= LONGEST and data.endswith(CRLF2):
-                request = reader.only_request(data, self._request)
+                if self._lookups_due:
+                    self._lookups_due -= 1
+                else:
+                    request = reader.with_same_fields(data, self._request)
+                    if request is None:
+                        self._lookups_due = LOOKUPS_AFTER_CHANGE
+                if request is None:
+                    request = reader.only_request(data, self._request)
             if request is None:
                 end = self._end_of_head(data, seen)
                 if end < 0:

@@ -6,6 +6,7 @@ from edge.rules.balancing.backend_state import Candidate
 from edge.rules.balancing.demerits import BackendState
 from edge.rules.outcomes import Cause
 from edge.rules.routing.route_response import Backend
+from edge.rules.settings import PoolSettings
 from tests.support.fake_transports import FakeLoop, turns
 
 
@@ -109,6 +110,18 @@ async def test_bounds(pool_of):
     await pool.close()
     await turns()
     assert (pool.idle, pool.open) == (0, 0)
+
+
+async def test_far_beyond_a_total_that_was_lowered_none_becomes_idle(pool_of):
+    pool = pool_of(FakeLoop(), idle_per_backend=4, idle_total=4)
+    *idle, late = await dialled(pool, 5)
+    for connection in idle:
+        pool.release(connection, 0.0)
+    pool.reconfigure(PoolSettings(idle_per_backend=2, idle_total=2))
+    pool.release(late, 0.0)
+    assert [connection.closed for connection in (*idle, late)] == [True, False, False, False, True]
+    assert pool.idle == 3
+    await pool.close()
 
 
 async def test_beyond_the_total_the_oldest_of_each_backend_are_closed_in_turn(pool_of):

@@ -87,6 +87,8 @@ def test_data_that_is_one_head_gives_the_same_result(
         read = partial(head_reader.only_request, previous=before)
         found = verdict(lambda data, read=read: read(data) or head_reader.request(data), data)
         assert members(found) == members(expected)
+        compared = head_reader.with_same_fields(data, before)
+        assert compared is None or members(compared) == members(expected)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,7 @@ def test_what_is_not_one_head_is_left_to_others(data: bytes, cached: bool) -> No
     for _ in range(2 * cached):
         previous = head_reader.request(b"GET / HTTP/1.1" + FIELDS)
     assert head_reader.only_request(data, previous) is None
+    assert head_reader.with_same_fields(data, previous) is None
 
 
 def test_what_a_client_repeats_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +116,13 @@ def test_what_a_client_repeats_is_not_parsed_again(monkeypatch: pytest.MonkeyPat
     first = head_reader.only_request(b"GET /a HTTP/1.1" + FIELDS, NO_REQUEST)
     assert first is not None
     monkeypatch.setattr(head_reader_module.RepeatCache, "offer", None)
-    assert head_reader.only_request(b"GET /a HTTP/1.1" + FIELDS, first) is first
-    second = head_reader.only_request(b"POST /b HTTP/1.1" + FIELDS, first)
+    assert head_reader.with_same_fields(b"GET /a HTTP/1.1" + FIELDS, first) is first
+    second = head_reader.with_same_fields(b"POST /b HTTP/1.1" + FIELDS, first)
     assert second is not None
     assert (second.method, second.target, second.safe, second.lines) == (b"POST", b"/b", False, first.lines)
-    assert head_reader.only_request(b"POST /b HTTP/1.1" + FIELDS, second) is second
+    assert head_reader.with_same_fields(b"POST /b HTTP/1.1" + FIELDS, second) is second
+    assert head_reader.with_same_fields(b"GET /a HTTP/1.1\r\nX-A: b" + FIELDS, first) is None
+    assert head_reader.closed().with_same_fields(b"GET /a HTTP/1.1" + FIELDS, first) is None
 
 
 def test_what_other_limits_allowed_is_parsed_again() -> None:
@@ -125,6 +130,7 @@ def test_what_other_limits_allowed_is_parsed_again() -> None:
     first = head_reader.only_request(b"GET / HTTP/1.1" + FIELDS, NO_REQUEST)
     assert first is not None
     head_reader.reconfigure(HeadValidator(LimitSettings(fields=2), ForwardingSettings()))
+    assert head_reader.with_same_fields(b"GET / HTTP/1.1" + FIELDS, first) is None
     with pytest.raises(RejectedRequest):
         head_reader.only_request(b"GET / HTTP/1.1" + FIELDS, first)
 

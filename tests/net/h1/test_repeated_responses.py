@@ -3,6 +3,9 @@
 import pytest
 
 from edge.net.h1.h1_backend import H1Backend
+from edge.rules.http.head_validation import HeadValidator
+from edge.rules.outcomes import Cause
+from edge.rules.settings import ForwardingSettings, LimitSettings
 from tests.net.h1.test_long_reads import Recorder, attached
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: a\r\n\r\n"
@@ -55,3 +58,12 @@ async def test_a_response_to_a_head_request_has_no_body_though_its_head_comes_ag
     assert [call[-1] for call in recorder.calls] == [True, True, True]
     assert b"".join(recorder.pieces) == b"okok"
     assert backend.reusable
+
+
+async def test_a_head_that_comes_again_is_validated_by_the_limits_of_now() -> None:
+    backend, recorder, _ = attached()
+    hand(backend, recorder, [HEAD + b"ok"], to_head=False)
+    recorder.calls.clear()
+    backend._head_reader.reconfigure(HeadValidator(LimitSettings(response_fields=1), ForwardingSettings()))
+    hand(backend, recorder, [HEAD + b"ok"], to_head=False)
+    assert recorder.calls == [("lost", Cause.RESPONSE_TOO_LARGE)]
