@@ -413,6 +413,20 @@ def large_folders() -> dict[str, int]:
     return {name: count for name, count in counts.items() if count > MOST_MODULES}
 
 
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    """CPython before 3.11.5, such as that of Debian 12, matches such a pattern wrongly, or for ever, if there are
+    alternatives in the group (python/cpython#106052). A repeated character, as in `[ ]*+`, is no group."""
+    possessive = re.compile(r"(?<!\()\)(?:[*+?]|\{[\d,]+\})\+|\(\?>")
+    found = set()
+    for path in files():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+                if possessive.search(text):
+                    found.add(f"{path.name}:{node.lineno}")
+    assert not found
+
+
 def test_files_are_short() -> None:
     assert not {name: count for name, count in long_files().items() if name not in LONG_FILES}
 

@@ -27,6 +27,7 @@ from edge.net.certificates.certificate_lookup import (
 )
 from edge.net.certificates.core_api_certificates import CertificateResult, CertificateSource
 from edge.net.deferred_queue import DeferredQueue
+from edge.net.fair_timeout import FairTimeout
 from edge.net.priority_semaphore import PrioritySemaphore
 from edge.net.routing.core_api import CoreApiError
 from edge.net.routing.lookup_circuit import LookupCircuit
@@ -184,7 +185,7 @@ class CertificateResolver:
         try:
             if self.waiting > MOST_WAITING:
                 raise NoCertificate(Alert.INTERNAL_ERROR, "busy")
-            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+            async with FairTimeout(max(0.0, deadline - self._clock())):
                 return await self._lookup(hostname, client, deadline)
         except TimeoutError:
             self.results["timeout"] += 1
@@ -351,7 +352,7 @@ class CertificateResolver:
             if pause > 0.0:
                 await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(self._timeout):
+                async with FairTimeout(self._timeout):
                     result = await self._ask_source(hostname, priority)
             except TimeoutError:
                 return self._failed(hostname, CoreApiError(f"no response within {self._timeout:g} s"))

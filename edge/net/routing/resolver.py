@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from edge.net.fair_timeout import FairTimeout
 from edge.net.redis.redis_routes import RedisRoutes
 from edge.net.routing.compact_routes import CompactRoutes
 from edge.net.routing.core_api import CoreApiError, LookupResult
@@ -299,7 +300,7 @@ class RouteResolver:
             if route is not None:
                 return route
         try:
-            async with asyncio.timeout(time_limit):
+            async with FairTimeout(time_limit):
                 result = await self._ask_source(hostname, etag, priority)
         except TimeoutError:
             return self._no_response(hostname, f"no response within {time_limit:g} s")

@@ -1,6 +1,7 @@
 """Lookups at the core API: one for each hostname, bounded in number and time."""
 
 import asyncio
+import socket
 import time
 
 import msgspec
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("nobody_pauses")
 
 
 REFUSED = "refused"
+MOMENT = 0.05
 
 
 class FakeCoreApi:
@@ -720,3 +722,26 @@ async def test_a_response_that_is_not_usable_makes_a_pause():
     assert state.failure is not None
     assert state.failure.rejected
     assert state.wait == max(0.0, state.failure.at + state.failure.pause - case.now)
+
+
+async def test_a_response_that_came_while_the_worker_was_busy_is_in_time() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    class Remote(FakeCoreApi):
+        """Responds over a socket."""
+
+        async def ask(self, hostname, etag):
+            await asyncio.get_running_loop().sock_recv(ours, 1)
+            route = RouteResponse(hostname, "site", "live", 1, (Backend("b1", "10.0.0.1", 80),))
+            return LookupResult(route, False, "max-age=60", None)
+
+    with ours, theirs:
+        case = Case(core=Remote(), timeout=MOMENT)
+        case.resolve("a.test")
+        await turns()
+        theirs.send(b"x")
+        time.sleep(3 * MOMENT)  # noqa: ASYNC251 - the loop is held up: the time limit passes, too
+        await turns(20)
+        assert [route is not None and route.response.hostname for route in case.results] == ["a.test"]
+        assert case.core.timeouts == 0
