@@ -13,13 +13,11 @@ message of that commit.
 """
 
 import asyncio
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,8 +171,7 @@ def extract_base(target: Path) -> str | None:
     for name in _candidates():
         archive = _git("archive", "--format=tar", name, *FOLDERS, *COMPILER)
         if archive is not None:
-            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(target, filter="data")
+            subprocess.run([program("tar"), "-x", "-C", str(target)], input=archive, check=True)
             return name[:12]
     return None
 
