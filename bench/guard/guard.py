@@ -171,6 +171,7 @@ def extract_base(target: Path) -> str | None:
     for name in _candidates():
         archive = _git("archive", "--format=tar", name, *FOLDERS, *COMPILER)
         if archive is not None:
+            target.mkdir()
             subprocess.run([program("tar"), "-xf", "-", "-C", str(target)], input=archive, check=True)
             return name[:12]
     return None
