@@ -114,7 +114,7 @@ async def test_bounds(pool_of):
 
 async def test_far_beyond_a_total_that_was_lowered_none_becomes_idle(pool_of):
     pool = pool_of(FakeLoop(), idle_per_backend=4, idle_total=4)
-    *idle, late = await dialled(pool, 5)
+    idle, (late,) = await dialled(pool, 4), await dialled(pool, 1, candidate("b1"))
     for connection in idle:
         pool.release(connection, 0.0)
     pool.reconfigure(PoolSettings(idle_per_backend=2, idle_total=2))
